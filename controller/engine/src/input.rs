@@ -1,0 +1,375 @@
+//! What can happen.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
+use quell_model::{
+    digest::Digest,
+    name::{FullName, HostName, Target},
+    probe::ProbeKey,
+    selector::{Labels, Selector},
+    value::{Fields, Value},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Actor,
+    id::{CommandId, IncidentId, MessageId, PlanId, TokenId, WindowId},
+    state::Outcome,
+};
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// The controller started, with this state; no window of samples is known.
+    Started {
+        /// True after a restore: everything is observed only until an operator says otherwise.
+        restored: bool,
+    },
+    /// Time passed.
+    Tick,
+    /// The wall clock jumped by more than 60 s; new plans are held until an operator explains it (`thaw`).
+    ClockJumped {
+        /// By how many seconds, forward positive.
+        seconds: f64,
+    },
+    /// An agent's session began.
+    Connected {
+        /// The host.
+        host: HostName,
+        /// What the agent said of itself.
+        hello: Hello,
+    },
+    /// An agent's session ended.
+    Disconnected {
+        /// The host.
+        host: HostName,
+    },
+    /// Samples came in.
+    Samples {
+        /// From this host.
+        host: HostName,
+        /// In the order in which they were taken.
+        samples: Vec<Sample>,
+    },
+    /// An agent has journaled the intent of a command and begins.
+    Begun {
+        /// The host.
+        host: HostName,
+        /// The command.
+        command: CommandId,
+    },
+    /// A command ended.
+    Ended {
+        /// The host.
+        host: HostName,
+        /// The command.
+        command: CommandId,
+        /// How.
+        outcome: Outcome,
+        /// When, in the controller's time: the arrival less the age that the agent gave.
+        ended_at: Timestamp,
+        /// The agent's session sequence number, to be acknowledged once durable.
+        sequence: u64,
+    },
+    /// What a command would do.
+    Previewed {
+        /// The host.
+        host: HostName,
+        /// The command.
+        command: CommandId,
+        /// One line an object; empty: nothing.
+        items: Vec<String>,
+        /// Digest of the items as the agent computed it.
+        digest: Digest,
+        /// Set when the action refuses.
+        refusal: Option<String>,
+    },
+    /// The end of a log came back.
+    LogTail {
+        /// For this message.
+        message: MessageId,
+        /// From this host.
+        host: HostName,
+        /// The lines, or why there are none.
+        lines: Result<Vec<String>, String>,
+    },
+    /// A message was delivered, or was not.
+    Delivered {
+        /// The message.
+        message: MessageId,
+        /// Why not.
+        result: Result<(), String>,
+    },
+    /// The host's own administrator holds the host, or lifted it.
+    HostHeld {
+        /// The host.
+        host: HostName,
+        /// The reason and the end; absent: lifted.
+        hold: Option<(String, Timestamp)>,
+    },
+    /// Somebody wants something.
+    Request {
+        /// Who.
+        actor: Actor,
+        /// What.
+        request: Box<Request>,
+    },
+}
+
+/// What an agent says of itself when it connects.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Hello {
+    /// Version of its binary.
+    pub agent_version: String,
+    /// Facts about the host.
+    pub facts: BTreeMap<String, String>,
+    /// The highest fence that it has seen.
+    pub fence: u64,
+    /// Commands that its journal holds, with the outcome of those that ended.
+    pub journal: Vec<(CommandId, Option<Outcome>)>,
+    /// Samples that it dropped.
+    pub dropped: u64,
+    /// Random at each start of the agent.
+    pub instance: String,
+}
+
+/// One sample of one probe, whole (the session has undone the delta).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// The assigned probe, or [`ProbeKey::host`].
+    pub probe: ProbeKey,
+    /// When it was taken, in the controller's time: the arrival less the age that the agent gave.
+    pub taken_at: Timestamp,
+    /// Its fields, `ok`, `failures` and `successes` among them.
+    pub fields: Fields,
+}
+
+/// What people and the controller's own edges ask of the engine.
+#[derive(Debug, Clone)]
+pub enum Request {
+    /// Replace, add and remove manifests; validated already.
+    Apply {
+        /// Canonical JSON of every manifest that is new or changed.
+        put: Vec<String>,
+        /// Kind and name of every manifest that goes.
+        remove: Vec<(String, FullName)>,
+    },
+    /// A host joined with a token: one use of it is spent, in the same commit as the host is enrolled.
+    Enrol {
+        /// The token's hash.
+        token: Digest,
+        /// The name it wants.
+        name: HostName,
+        /// Random identifier made at the edge.
+        host_id: String,
+        /// SHA-256 of its public key info.
+        key: Digest,
+        /// When its certificate ends.
+        certificate_expires: Timestamp,
+        /// Version of its binary.
+        agent_version: String,
+    },
+    /// A certificate was renewed, perhaps with a new key.
+    Renewed {
+        /// The host.
+        name: HostName,
+        /// SHA-256 of its public key info.
+        key: Digest,
+        /// When the new certificate ends.
+        certificate_expires: Timestamp,
+    },
+    /// A join token was made.
+    CreateToken {
+        /// SHA-256 of the secret.
+        hash: Digest,
+        /// Until when it can be used.
+        expires: Timestamp,
+        /// How often.
+        uses: u32,
+        /// What it grants.
+        labels: Labels,
+        /// The only name that may join; absent: any.
+        name: Option<HostName>,
+    },
+    /// A host's certificate is no longer good.
+    RevokeHost {
+        /// The host.
+        name: HostName,
+        /// Why.
+        reason: String,
+    },
+    /// A host is gone for good: its incidents close.
+    RetireHost {
+        /// The host.
+        name: HostName,
+        /// Why.
+        reason: String,
+    },
+    /// A host's labels, all of them.
+    Relabel {
+        /// The host.
+        name: HostName,
+        /// The labels.
+        labels: Labels,
+    },
+    /// An operator was given a certificate.
+    CreateOperator {
+        /// Name.
+        name: String,
+        /// Roles.
+        roles: Vec<String>,
+        /// SHA-256 of the public key info.
+        key: Digest,
+        /// When the certificate ends.
+        certificate_expires: Timestamp,
+    },
+    /// An operator's certificates are no longer good.
+    RevokeOperator {
+        /// Name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// Run an action by hand.
+    Run {
+        /// The action.
+        action: String,
+        /// On these hosts.
+        selector: Selector,
+        /// Parameters.
+        with: serde_json::Map<String, serde_json::Value>,
+        /// Sizes of waves; empty: 1, 2, 4 ….
+        waves: Vec<u32>,
+        /// Change nothing.
+        dry_run: bool,
+        /// How long a step may take.
+        timeout: Duration,
+        /// Why.
+        reason: String,
+        /// Asked again with the same identifier, it is answered with the same plan.
+        request_id: String,
+    },
+    /// Approve or deny a plan.
+    Decide {
+        /// The plan.
+        plan: PlanId,
+        /// The hash that the person saw.
+        hash: Digest,
+        /// What was chosen; absent: the first choice.
+        choice: Option<String>,
+        /// Why.
+        reason: String,
+        /// False: denied.
+        approve: bool,
+        /// The person's roles.
+        roles: Vec<String>,
+    },
+    /// Acknowledge an incident, or add a note.
+    Annotate {
+        /// The incident.
+        incident: IncidentId,
+        /// Acknowledge it.
+        acknowledge: bool,
+        /// A note; may be empty.
+        note: String,
+    },
+    /// Hold something, or freeze hosts.
+    Hold {
+        /// What.
+        scope: HoldScope,
+        /// How long.
+        span: Duration,
+        /// Why.
+        reason: String,
+    },
+    /// End holds and freezes.
+    Release {
+        /// Which; absent: all.
+        window: Option<WindowId>,
+        /// Why.
+        reason: String,
+    },
+    /// Close a policy's breaker.
+    ResetBreaker {
+        /// The policy.
+        policy: FullName,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What a hold covers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum HoldScope {
+    /// One host.
+    Host(HostName),
+    /// One policy.
+    Policy(FullName),
+    /// One incident.
+    Incident(IncidentId),
+    /// Every act on the hosts chosen: a freeze.
+    Hosts(Selector),
+}
+
+/// What a request led to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reply {
+    /// Done; nothing to say.
+    Done,
+    /// A host was enrolled, with these labels.
+    Enrolled(Labels),
+    /// A token was made.
+    Token(TokenId),
+    /// A plan was made (or had been, for the same request), and perhaps held.
+    Plan {
+        /// The plan.
+        plan: PlanId,
+        /// The hosts that it covers.
+        targets: u32,
+        /// Why it waits.
+        hold: Option<crate::state::Hold>,
+    },
+    /// A hold was made.
+    Window(WindowId),
+    /// Holds ended.
+    Released(Vec<WindowId>),
+}
+
+/// Why a request was not granted; nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It makes no sense as it stands.
+    #[error("{0}")]
+    Invalid(String),
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(String),
+    /// It exists already, or has moved on.
+    #[error("{0}")]
+    Conflict(String),
+    /// The person may not.
+    #[error("{0}")]
+    Forbidden(String),
+}
+
+/// A verdict that somebody asks for.
+#[derive(Debug, Clone)]
+pub struct WhyQuestion {
+    /// The policy.
+    pub policy: FullName,
+    /// The target; absent: all.
+    pub target: Option<Target>,
+}
+
+/// A value that a signal saw.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Saw {
+    /// On this host.
+    pub host: HostName,
+    /// `probe.dns1.failures`.
+    pub name: String,
+    /// Absent: missing or stale.
+    pub value: Option<Value>,
+}

@@ -1,0 +1,16 @@
+//! The domain: what policies say, what probes see, and how the two are compared.
+//!
+//! Everything here is validated by construction and pure: no clock, no randomness, no I/O. Manifests become types in
+//! [`manifest`], once; conditions are checked against the declared fields when they are compiled, so that a policy
+//! that could never fire is an error and not a silence.
+
+pub mod calendar;
+pub mod condition;
+pub mod digest;
+pub mod manifest;
+pub mod name;
+pub mod policy;
+pub mod probe;
+pub mod selector;
+pub mod unit;
+pub mod value;

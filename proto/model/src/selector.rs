@@ -1,0 +1,48 @@
+//! Who is meant. An empty or missing selector is nobody; everybody must be written out (SAFETY.md 1).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A host's labels.
+pub type Labels = BTreeMap<String, String>;
+
+/// A choice of hosts.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Selector {
+    /// No host at all: what is left out means this.
+    #[default]
+    Nobody,
+    /// Every host, because somebody wrote `all`.
+    All,
+    /// Hosts that bear every one of these labels; never empty. Values may hold `$(name)` before they are resolved.
+    Labels(Labels),
+}
+
+impl Selector {
+    /// A selector over labels; an empty map is nobody.
+    pub fn labels(labels: Labels) -> Self {
+        if labels.is_empty() { Self::Nobody } else { Self::Labels(labels) }
+    }
+
+    /// Whether a host with these labels is meant.
+    pub fn matches(&self, labels: &Labels) -> bool {
+        match self {
+            Self::Nobody => false,
+            Self::All => true,
+            Self::Labels(wanted) => {
+                !wanted.is_empty() && wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
+            }
+        }
+    }
+}
+
+/// A choice of hosts, of which at most `pick` are taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// Who may be taken.
+    pub selector: Selector,
+    /// How many are taken, in the order of host names among those that are online; all when absent.
+    pub pick: Option<u32>,
+}

@@ -1,0 +1,1 @@
+//! Durations, sizes and percentages as manifests write them: always with their unit.
