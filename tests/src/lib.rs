@@ -1,1 +1,3 @@
-//! stub
+//! What the tests share: the shop's stand-ins, and a fleet of real processes to run them on.
+
+pub mod shop;
