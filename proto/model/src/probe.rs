@@ -1,8 +1,15 @@
 //! What agents measure: one type per kind of probe, and the table of the fields that each kind has.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use crate::{digest::Digest, selector::Placement};
+
+mod fields;
+
+pub use fields::{ProbeKind, all_fields, common_fields, fields, host_fields};
+
+/// Largest compiled size of a pattern that a manifest gives, in bytes: a pattern that would need more is refused.
+pub const PATTERN_SIZE_LIMIT: usize = 256 * 1024;
 
 /// A probe of a policy.
 #[derive(Debug, Clone, PartialEq)]
@@ -143,6 +150,10 @@ pub enum FieldType {
     Text,
     /// A truth value.
     Flag,
+    /// Text that a pattern or a file gave (`file.value`, `command.value`, captures): where a number is wanted it is the
+    /// number that it reads as, and unknown when it reads as none; elsewhere it is text. Samples may carry it as text
+    /// or as a number; text keeps leading zeros.
+    Captured,
 }
 
 /// A declared field: what conditions, documentation and `quell explain` know of it.
@@ -157,6 +168,3 @@ pub struct FieldSpec {
     /// One sentence.
     pub about: &'static str,
 }
-
-/// Patterns' named groups by probe: fields that the manifest itself declares, all of them text or numbers.
-pub type Captures = BTreeMap<String, FieldType>;
