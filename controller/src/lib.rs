@@ -1,1 +1,9 @@
-//! stub
+//! The controller: decides, orders, records; serves agents and operators.
+//!
+//! One thread decides and writes ([`decider`]); everything else reads the state that it publishes, hands it inputs and
+//! carries out the effects that it releases. `main.rs` is the table of contents.
+
+pub mod arguments;
+pub mod config;
+pub mod logging;
+pub mod systemd;
