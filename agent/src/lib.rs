@@ -1,1 +1,6 @@
-//! stub
+//! The agent: it watches its host, and carries out what it is ordered when the host's own rules allow it.
+
+pub mod config;
+pub mod execute;
+pub mod managers;
+pub mod units;

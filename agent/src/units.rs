@@ -1,0 +1,108 @@
+//! Small grammars that the agent's file and the parameters of orders share: durations, sizes and names of services.
+
+use std::time::Duration;
+
+use serde::{Deserialize as _, Deserializer};
+
+/// Reads a duration with its unit: `500ms`, `90s`, `5m`, `2h`, `30d`.
+///
+/// # Errors
+/// When the unit is missing or unknown, or the number does not fit.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is not a duration: write a whole number and a unit (ms, s, m, h, d), as in 30d");
+    let (number, unit) = split(text).ok_or_else(wrong)?;
+    let milliseconds = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(milliseconds).map(Duration::from_millis).ok_or_else(wrong)
+}
+
+/// Reads a size with its unit: `512B`, `64MiB`, `2GB`.
+///
+/// # Errors
+/// When the unit is missing or unknown, or the number does not fit.
+pub fn size(text: &str) -> Result<u64, String> {
+    let wrong = || {
+        format!(
+            "{text:?} is not a size: write a whole number and a unit (B, KiB, MiB, GiB, TiB, kB, MB, GB, TB), as in 64MiB"
+        )
+    };
+    let (number, unit) = split(text).ok_or_else(wrong)?;
+    let bytes = match unit {
+        "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        "kB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "TB" => 1_000_000_000_000,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(bytes).ok_or_else(wrong)
+}
+
+fn split(text: &str) -> Option<(u64, &str)> {
+    let end = text.find(|character: char| !character.is_ascii_digit())?;
+    let (number, unit) = text.split_at(end);
+    Some((number.parse().ok()?, unit))
+}
+
+/// The characters that a systemd unit's name may have, which serves for every manager.
+pub fn is_service_name(text: &str) -> bool {
+    (1..=255).contains(&text.len())
+        && !text.starts_with(['-', '.'])
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte))
+}
+
+/// The unit that a service's name stands for when it names no kind of unit.
+pub fn unit_name(service: &str) -> String {
+    let kinds = [".service", ".socket", ".timer", ".target", ".mount", ".path", ".slice", ".scope"];
+    if kinds.iter().any(|kind| service.ends_with(kind)) { service.to_owned() } else { format!("{service}.service") }
+}
+
+/// For serde: a duration as [`duration`] reads it.
+pub(crate) fn deserialize_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    duration(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+}
+
+/// For serde: a size as [`size`] reads it.
+pub(crate) fn deserialize_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    size(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{duration, is_service_name, size, unit_name};
+    use std::time::Duration;
+
+    #[test]
+    fn units_are_required() {
+        assert_eq!(duration("30d").unwrap(), Duration::from_secs(30 * 86_400));
+        assert_eq!(duration("250ms").unwrap(), Duration::from_millis(250));
+        assert_eq!(size("1MiB").unwrap(), 1 << 20);
+        assert_eq!(size("5kB").unwrap(), 5_000);
+        for wrong in ["", "30", "d", "-1s", "1.5h", "1 s", "99999999999999999999s", "18446744073709551615d"] {
+            assert!(duration(wrong).is_err(), "{wrong:?}");
+        }
+        for wrong in ["", "64", "MiB", "64mb", "2048m", "18446744073709551615TiB"] {
+            assert!(size(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_services_have_a_grammar() {
+        assert!(is_service_name("getty@tty1.service") && is_service_name("orders"));
+        for wrong in ["", "a b", "-a", "../a", "a/b", "a;b", "a\n"] {
+            assert!(!is_service_name(wrong), "{wrong:?}");
+        }
+        assert_eq!(unit_name("nginx"), "nginx.service");
+        assert_eq!(unit_name("a.socket"), "a.socket");
+    }
+}
