@@ -1,3 +1,4 @@
 //! What the tests share: the shop's stand-ins, and a fleet of real processes to run them on.
 
+pub mod fleet;
 pub mod shop;

@@ -8,6 +8,7 @@ pub mod app_log;
 pub mod dns;
 pub mod dns_tool;
 pub mod files;
+pub mod floor;
 pub mod machine;
 pub mod orders;
 pub mod web;

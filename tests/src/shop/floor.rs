@@ -1,0 +1,332 @@
+//! The shop on one machine: its three hosts, their services, and the faults that can be given to them.
+//!
+//! Hosts are agents on loopback; what tells them apart is their labels, their services and their directories. Numbers
+//! that take minutes or hours in the shop are short here; [`Floor::settings`] says which.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+
+use super::files;
+use crate::fleet::{Host, Process, free_port, process::end_by_pid_file};
+
+/// A setting that `quell apply --set` passes, and why it differs from the shop's own.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    /// The placeholder's name.
+    pub name: &'static str,
+    /// Its value here.
+    pub value: String,
+    /// The shop's own value, for numbers that were shortened; absent for paths, ports and addresses.
+    pub shortened_from: Option<&'static str>,
+}
+
+/// The shop's directories, ports and stand-ins.
+#[derive(Debug)]
+pub struct Floor {
+    root: PathBuf,
+    shop: PathBuf,
+    dns: [u16; 2],
+    reach: [u16; 2],
+    processes: Vec<Process>,
+}
+
+/// Milliseconds between two runs of the order processor.
+const ORDERS_EVERY_MS: u64 = 6_000;
+/// Milliseconds that an order takes.
+const ORDER_MS: u64 = 200;
+/// Orders that come in between two runs.
+const ARRIVALS: u64 = 5;
+/// What the application's log directory may hold.
+const APP_CAPACITY: u64 = 4 << 20;
+/// What the data directory may hold.
+const DATA_CAPACITY: u64 = 2 << 20;
+
+impl Floor {
+    /// Lays out the shop below a directory and starts its stand-ins.
+    ///
+    /// # Errors
+    /// A directory cannot be made or a stand-in cannot be started.
+    pub fn open(root: &Path, shop: &Path) -> anyhow::Result<Self> {
+        let mut floor = Self {
+            root: root.to_owned(),
+            shop: shop.to_owned(),
+            dns: [free_port()?, free_port()?],
+            reach: [free_port()?, free_port()?],
+            processes: Vec::new(),
+        };
+        for directory in [floor.orders(), floor.dns(), floor.app(), floor.data(), floor.root.join("bin")] {
+            fs::create_dir_all(directory)?;
+        }
+        files::replace(&floor.dns().join("active"), "dns1")?;
+        floor.write_dns_tool()?;
+        floor.start_services()?;
+        Ok(floor)
+    }
+
+    /// Directory of the order processor.
+    pub fn orders(&self) -> PathBuf {
+        self.root.join("orders")
+    }
+
+    /// Directory of the DNS servers.
+    pub fn dns(&self) -> PathBuf {
+        self.root.join("dns")
+    }
+
+    /// Directory of the application's log: a directory budget.
+    pub fn app(&self) -> PathBuf {
+        self.root.join("app")
+    }
+
+    /// A directory that fills: a directory budget.
+    pub fn data(&self) -> PathBuf {
+        self.root.join("data")
+    }
+
+    /// The runbook's tool.
+    pub fn dns_tool(&self) -> PathBuf {
+        self.root.join("bin/dnsTool")
+    }
+
+    /// A wrapper, so that policies can name the tool by one word as the runbook does.
+    fn write_dns_tool(&self) -> anyhow::Result<()> {
+        let script =
+            format!("#!/bin/sh\nexec '{}' dns-tool --dir '{}' \"$@\"\n", self.shop.display(), self.dns().display());
+        fs::write(self.dns_tool(), script)?;
+        fs::set_permissions(self.dns_tool(), fs::Permissions::from_mode(0o755))?;
+        Ok(())
+    }
+
+    fn orders_command(&self) -> Vec<String> {
+        words(&[
+            &self.shop.display(),
+            &"orders",
+            &"--dir",
+            &self.orders().display(),
+            &"--pid-file",
+            &self.orders().join("pid").display(),
+            &"--every-ms",
+            &ORDERS_EVERY_MS,
+            &"--order-ms",
+            &ORDER_MS,
+            &"--arrivals",
+            &ARRIVALS,
+        ])
+    }
+
+    fn dns_command(&self, number: usize) -> Vec<String> {
+        let server = format!("dns{}", number + 1);
+        words(&[
+            &self.shop.display(),
+            &"dns",
+            &"--server",
+            &server,
+            &"--dir",
+            &self.dns().display(),
+            &"--listen",
+            &format!("127.0.0.1:{}", self.dns[number]),
+            &"--pid-file",
+            &self.dns().join(format!("{server}.pid")).display(),
+        ])
+    }
+
+    fn machine_command(&self, number: usize) -> Vec<String> {
+        words(&[
+            &self.shop.display(),
+            &"machine",
+            &"--listen",
+            &format!("127.0.0.1:{}", self.reach[number]),
+            &"--fault",
+            &self.dns().join(format!("dns{}.unreachable", number + 1)).display(),
+        ])
+    }
+
+    fn app_command(&self) -> Vec<String> {
+        words(&[
+            &self.shop.display(),
+            &"app-log",
+            &"--log",
+            &self.app().join("app.log").display(),
+            &"--pid-file",
+            &self.app_pid().display(),
+        ])
+    }
+
+    fn app_pid(&self) -> PathBuf {
+        self.root.join("app.pid")
+    }
+
+    fn start_services(&mut self) -> anyhow::Result<()> {
+        let commands = [
+            self.orders_command(),
+            self.dns_command(0),
+            self.dns_command(1),
+            self.machine_command(0),
+            self.machine_command(1),
+            self.app_command(),
+        ];
+        for command in commands {
+            let (program, arguments) = command.split_first().context("a command has a program")?;
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            self.processes.push(Process::start(Path::new(program), &arguments, &self.root.join("shop.log"))?);
+        }
+        Ok(())
+    }
+
+    /// The three hosts: names, labels and what their agents may do.
+    pub fn hosts(&self) -> Vec<Host> {
+        let named = |number: usize| self.service("named", &self.dns_command(number), &self.dns_pid(number));
+        vec![
+            host(
+                "planthost1",
+                &[("role", "orders"), ("dns", "dns1"), ("observer", "dns")],
+                &format!(
+                    "{}{}{}",
+                    allow(&["service.restart"], &["orders", "named"], &[], &[]),
+                    self.service("orders", &self.orders_command(), &self.orders().join("pid")),
+                    named(0),
+                ),
+            ),
+            host(
+                "planthost2",
+                &[("role", "app"), ("dns", "dns2"), ("observer", "dns")],
+                &format!(
+                    "{}{}{}{}{}",
+                    allow(&["service.restart", "log.rotate"], &["app", "named"], &[&self.app()], &[]),
+                    self.service("app", &self.app_command(), &self.app_pid()),
+                    named(1),
+                    budget(&self.app(), APP_CAPACITY),
+                    budget(&self.data(), DATA_CAPACITY),
+                ),
+            ),
+            host(
+                "opshost",
+                &[("role", "ops"), ("observer", "dns")],
+                &allow(&["dns.failover"], &[], &[], &[&self.dns_tool()]),
+            ),
+        ]
+    }
+
+    fn dns_pid(&self, number: usize) -> PathBuf {
+        self.dns().join(format!("dns{}.pid", number + 1))
+    }
+
+    /// A `[[service]]` that its agent starts and stops by command.
+    fn service(&self, name: &str, start: &[String], pid_file: &Path) -> String {
+        let start: Vec<String> = start.iter().map(|word| format!("{word:?}")).collect();
+        format!(
+            "[[service]]\nname = \"{name}\"\nmanager = \"command\"\nstart = [{}]\npid_file = {pid_file:?}\nlog = {:?}\n",
+            start.join(", "),
+            self.root.join("shop.log"),
+        )
+    }
+
+    /// UDP and TCP ports of the DNS servers, and the ports by which their machines are reached.
+    pub fn ports(&self) -> ([u16; 2], [u16; 2]) {
+        (self.dns, self.reach)
+    }
+
+    /// S1: the data directory fills to 90.5 % of its budget.
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub fn fill_data(&self) -> anyhow::Result<()> {
+        let bytes = usize::try_from(DATA_CAPACITY)? * 905 / 1000;
+        Ok(fs::write(self.data().join("export.csv"), vec![b'x'; bytes])?)
+    }
+
+    /// Ends the fault of S1, as the person on call would.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
+    pub fn clear_data(&self) -> anyhow::Result<()> {
+        Ok(fs::remove_file(self.data().join("export.csv"))?)
+    }
+
+    /// S2: the application's log grows over 80 % of its directory's budget.
+    ///
+    /// # Errors
+    /// The log cannot be written.
+    pub fn fill_app_log(&self) -> anyhow::Result<()> {
+        let line = "Info: Processing Request 407\n";
+        let wanted = usize::try_from(APP_CAPACITY)? * 85 / 100;
+        let text = line.repeat(wanted / line.len() + 1);
+        let mut log = fs::OpenOptions::new().append(true).create(true).open(self.app().join("app.log"))?;
+        Ok(std::io::Write::write_all(&mut log, text.as_bytes())?)
+    }
+
+    /// S3: the next orders fail with an error, so often, and the processor hangs.
+    ///
+    /// # Errors
+    /// The fault cannot be written.
+    pub fn break_orders(&self, error: u64, times: u64) -> anyhow::Result<()> {
+        Ok(files::replace(&self.orders().join("fault"), &format!("{error} {times}"))?)
+    }
+
+    /// S4: a DNS server answers every query with an error, whatever is restarted.
+    ///
+    /// # Errors
+    /// The fault cannot be written.
+    pub fn break_dns(&self, server: &str) -> anyhow::Result<()> {
+        Ok(files::replace(&self.dns().join(format!("{server}.fault")), "servfail")?)
+    }
+
+    /// S4: a DNS server hangs and its machine cannot be reached.
+    ///
+    /// # Errors
+    /// The fault cannot be written.
+    pub fn cut_dns(&self, server: &str) -> anyhow::Result<()> {
+        files::replace(&self.dns().join(format!("{server}.unreachable")), "cut")?;
+        Ok(files::replace(&self.dns().join(format!("{server}.fault")), "hang")?)
+    }
+
+    /// Ends every fault of a DNS server.
+    pub fn mend_dns(&self, server: &str) {
+        for fault in ["fault", "unreachable"] {
+            // A fault that was not given cannot be ended.
+            let _ = fs::remove_file(self.dns().join(format!("{server}.{fault}")));
+        }
+    }
+
+    /// The DNS server that the shop's tool calls active.
+    pub fn active_dns(&self) -> String {
+        files::read(&self.dns().join("active")).unwrap_or_default()
+    }
+}
+
+impl Drop for Floor {
+    /// Services that an agent restarted are not this process's children, and outlive their agent by design.
+    fn drop(&mut self) {
+        for file in [self.orders().join("pid"), self.dns_pid(0), self.dns_pid(1), self.app_pid()] {
+            end_by_pid_file(&file);
+        }
+    }
+}
+
+fn words(words: &[&dyn std::fmt::Display]) -> Vec<String> {
+    words.iter().map(ToString::to_string).collect()
+}
+
+fn host(name: &str, labels: &[(&str, &str)], agent_toml: &str) -> Host {
+    Host {
+        name: name.to_owned(),
+        labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        agent_toml: agent_toml.to_owned(),
+    }
+}
+
+fn allow(actions: &[&str], services: &[&str], paths: &[&Path], programs: &[&Path]) -> String {
+    format!(
+        "[allow]\nactions = {actions:?}\nservices = {services:?}\npaths = {paths:?}\nprograms = {programs:?}\n\
+         addresses = [\"127.0.0.0/8\"]\n"
+    )
+}
+
+fn budget(path: &Path, capacity: u64) -> String {
+    format!("[[mount]]\npath = {path:?}\ncapacity = \"{capacity}B\"\n")
+}
