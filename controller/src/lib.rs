@@ -6,4 +6,5 @@
 pub mod arguments;
 pub mod config;
 pub mod logging;
+pub mod store;
 pub mod systemd;
