@@ -5,6 +5,7 @@
 
 pub mod arguments;
 pub mod config;
+pub mod decider;
 pub mod logging;
 pub mod store;
 pub mod systemd;

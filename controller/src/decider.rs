@@ -1,0 +1,237 @@
+//! The one thread that decides and writes.
+//!
+//! It owns the engine's windows, the state and the store. In turns it takes what waits, steps the engine with each,
+//! commits all changes of the turn as one batch (one sync of the disk), publishes the new state, and only then releases
+//! effects and answers. A turn never waits for more input, so a lone event costs one sync and no delay; inputs that lead
+//! to no change cost no commit at all.
+//!
+//! If a commit is refused, the turn is dropped as if it had never been: state is what the store holds. If it fails, the
+//! thread ends with the reason, because only opening the store again tells what is durable.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, atomic::AtomicBool},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use jiff::{SignedDuration, Timestamp};
+use quell_engine::{Change, Effect, Input, State, Step, Windows};
+use tokio::sync::watch;
+
+use crate::store::{self, Batch, Fence, Store};
+
+mod clock;
+mod fullness;
+mod handle;
+mod queue;
+mod turn;
+
+pub use clock::{Clock, SystemClock};
+use handle::Shared;
+pub use handle::{Failed, Handle, Unavailable};
+
+/// Stack of the thread: conditions are compiled on it, and they nest.
+const STACK_BYTES: usize = 16 << 20;
+
+/// The longest sleep: the clocks are compared and time is told to the engine at least this often.
+const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+
+/// Takes effects once they are durable. Called on the decider's thread: it must neither block for long nor wait for the
+/// decider. An effect may be dropped (a slow session's, say): what should be done follows from the state again.
+pub trait Effects: Send {
+    /// Carries it out, or hands it over to somebody who does.
+    fn release(&mut self, effect: Effect);
+}
+
+impl<F: FnMut(Effect) + Send> Effects for F {
+    fn release(&mut self, effect: Effect) {
+        self(effect);
+    }
+}
+
+/// What decides: [`quell_engine::step`], or a stand-in.
+pub type Engine = Box<dyn FnMut(&mut Windows, &State, Timestamp, Input) -> Step + Send>;
+
+/// What a decider is made of.
+pub struct Options {
+    /// Where records go. Nobody else writes to it.
+    pub store: Box<dyn Store>,
+    /// Where time comes from.
+    pub clock: Box<dyn Clock>,
+    /// Where effects go.
+    pub effects: Box<dyn Effects>,
+    /// What decides.
+    pub engine: Engine,
+    /// Who takes the lease: this process, for people (`controller on opshost, process 123`).
+    pub holder: String,
+}
+
+impl Options {
+    /// The machine's clocks and the real engine.
+    pub fn new(store: Box<dyn Store>, effects: Box<dyn Effects>, holder: impl Into<String>) -> Self {
+        Self {
+            store,
+            clock: Box::new(SystemClock::default()),
+            effects,
+            engine: Box::new(quell_engine::step),
+            holder: holder.into(),
+        }
+    }
+}
+
+/// A decider that runs.
+pub struct Decider {
+    handle: Handle,
+    thread: JoinHandle<()>,
+}
+
+/// What the thread owns.
+struct Core {
+    shared: Arc<Shared>,
+    store: Box<dyn Store>,
+    effects: Box<dyn Effects>,
+    engine: Engine,
+    windows: Windows,
+    state: Arc<State>,
+    fence: Fence,
+    wake: Option<Timestamp>,
+    space: fullness::Space,
+}
+
+impl Decider {
+    /// Loads the state, takes the lease and starts the thread; the engine is told that it started before anything else.
+    ///
+    /// # Errors
+    /// The store cannot be read or written, or no thread can be started.
+    pub fn start(options: Options) -> Result<Self, store::Error> {
+        let Options { mut store, clock, effects, engine, holder } = options;
+        let reader = store.reader();
+        let restored = store::starts_after_restore(&*reader)?;
+        let state = Arc::new(store::load_state(&*store)?);
+        let newest = reader.records(reader.head().sequence.max(1), 1)?.pop();
+        let clock = clock::EngineClock::new(clock, newest.map_or(Timestamp::UNIX_EPOCH, |record| record.time));
+        let fence = store.lease(&holder, clock.now())?;
+        let shared = Arc::new(Shared {
+            queue: queue::Queue::new(),
+            state: ArcSwap::new(state.clone()),
+            clock,
+            reader,
+            is_full: AtomicBool::new(store.is_full()),
+            ended: watch::Sender::new(None),
+        });
+        let core = Core {
+            shared: shared.clone(),
+            store,
+            effects,
+            engine,
+            windows: Windows::default(),
+            state,
+            fence,
+            wake: None,
+            space: fullness::Space::default(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("decider".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn(move || core.run(restored))
+            .map_err(|source| store::Error::Stopped { reason: format!("no thread could be started: {source}") })?;
+        Ok(Self { handle: Handle { shared }, thread })
+    }
+
+    /// How to talk to it.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Waits for the thread, after [`Handle::stop`]. Blocks.
+    ///
+    /// # Errors
+    /// It ended because something failed.
+    pub fn join(self) -> Result<(), Unavailable> {
+        // Its panics are caught inside and are among the reasons.
+        drop(self.thread.join());
+        match &*self.handle.shared.ended.borrow() {
+            Some(Err(reason)) => Err(Unavailable(reason.clone())),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Core {
+    fn run(mut self, restored: bool) {
+        let shared = self.shared.clone();
+        let work = AssertUnwindSafe(|| self.serve(restored));
+        let mut end = match std::panic::catch_unwind(work) {
+            Ok(result) => result.map_err(|error| describe(&error)),
+            Err(panic) => Err(format!("deciding panicked: {}", panic_text(&*panic))),
+        };
+        if end.is_ok() {
+            end = self.store.close().map_err(|error| describe(&error));
+        }
+        if let Err(reason) = &end {
+            tracing::error!(reason, "the decider has stopped");
+        }
+        shared.ended.send_replace(Some(end));
+        shared.queue.close();
+    }
+
+    /// Takes turns until it is told to stop.
+    fn serve(&mut self, restored: bool) -> Result<(), store::Error> {
+        self.turn(Some(Input::Started { restored }))?;
+        loop {
+            self.shared.queue.wait(self.sleep());
+            // An empty queue means that it slept its time out, or woke for nothing: telling the time costs little.
+            let is_due = self.wake.is_some_and(|at| at <= self.shared.clock.now()) || self.is_idle();
+            if self.turn(is_due.then_some(Input::Tick))? == turn::Next::Stop {
+                return Ok(());
+            }
+            self.look_after_space()?;
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.shared.queue.lengths() == (0, 0)
+    }
+
+    /// How long nothing need be done.
+    fn sleep(&self) -> Duration {
+        let Some(wake) = self.wake else { return LONGEST_SLEEP };
+        let until = wake.duration_since(self.shared.clock.now()).max(SignedDuration::ZERO);
+        until.unsigned_abs().min(LONGEST_SLEEP)
+    }
+
+    /// Makes the changes durable, then known.
+    fn commit(&mut self, changes: Vec<Change>, state: State) -> Result<(), store::Error> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let count = changes.len();
+        let revision = self.store.commit(Batch { guards: Vec::new(), changes, fence: self.fence })?;
+        tracing::debug!(revision = revision.0, count, micros = began.elapsed().as_micros(), "committed");
+        self.state = Arc::new(state);
+        self.shared.state.store(self.state.clone());
+        Ok(())
+    }
+}
+
+/// An error with all its causes, in one line.
+fn describe(error: &store::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("for no stated reason")
+}
