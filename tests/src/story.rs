@@ -1,0 +1,158 @@
+//! Faults given to the shop one after another, and what the fleet makes of them, told as it happens.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{bail, ensure};
+use serde_json::Value;
+
+use crate::{
+    fleet::{Events, Fleet},
+    shop::floor::Floor,
+};
+
+/// How long a fault may take to heal.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long one look for a record takes.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// A fault, and how it is known to be over.
+#[derive(Debug, Clone, Copy)]
+pub struct Scenario {
+    /// S1 to S4.
+    pub name: &'static str,
+    /// What goes wrong, in a sentence.
+    pub fault: &'static str,
+    /// The incident's problem.
+    pub problem: &'static str,
+    /// Makes it go wrong.
+    pub inject: fn(&Floor) -> anyhow::Result<()>,
+    /// What a person does once the incident is open, where the policy only tells; absent: nothing.
+    pub relieve: Option<fn(&Floor) -> anyhow::Result<()>>,
+    /// What must be true of the shop when the incident is resolved.
+    pub healed: fn(&Floor) -> anyhow::Result<()>,
+}
+
+/// SIGINT and SIGTERM as a flag, so that a story ends in order and leaves nothing behind.
+#[derive(Debug, Clone)]
+pub struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// The signals cannot be watched.
+    pub fn listen() -> anyhow::Result<Self> {
+        let flag = Arc::new(AtomicBool::new(false));
+        let seen = flag.clone();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::spawn(move || {
+            runtime.block_on(async {
+                let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+                tokio::select! {
+                    result = tokio::signal::ctrl_c() => result?,
+                    _ = terminate.recv() => {}
+                }
+                seen.store(true, Ordering::SeqCst);
+                std::io::Result::Ok(())
+            })
+        });
+        Ok(Self(flag))
+    }
+
+    /// Whether one came.
+    pub fn came(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// Waits until one comes.
+    pub fn wait(&self) {
+        while !self.came() {
+            std::thread::sleep(LOOK);
+        }
+    }
+}
+
+/// Follows the records and tells them.
+#[derive(Debug)]
+pub struct Story<'a> {
+    fleet: &'a Fleet,
+    events: Events,
+    tell: fn(&str),
+}
+
+impl<'a> Story<'a> {
+    /// Begins to follow.
+    ///
+    /// # Errors
+    /// The CLI cannot be started.
+    pub fn begin(fleet: &'a Fleet, tell: fn(&str)) -> anyhow::Result<Self> {
+        Ok(Self { fleet, events: fleet.follow()?, tell })
+    }
+
+    /// Gives the fault and tells what happens until its incident is resolved; answers how long that took.
+    ///
+    /// # Errors
+    /// It did not heal in time, or the shop is not as it should be afterwards.
+    pub fn play(&mut self, scenario: &Scenario, floor: &Floor, interrupt: &Interrupt) -> anyhow::Result<Duration> {
+        self.rest(Duration::ZERO);
+        let started = Instant::now();
+        (scenario.inject)(floor)?;
+        let mut incident: Option<String> = None;
+        loop {
+            ensure!(!interrupt.came(), "interrupted");
+            if started.elapsed() > PATIENCE {
+                bail!("{}", self.what_holds(incident.as_deref()));
+            }
+            let Some(record) = self.events.next(LOOK) else { continue };
+            self.narrate(&record, started);
+            if record["kind"] == "incidentOpened" && record["data"].as_str().is_some_and(|data| mentions(data, scenario.problem)) {
+                incident = record["ids"]["incident"].as_str().map(str::to_owned);
+                if let Some(relieve) = scenario.relieve {
+                    relieve(floor)?;
+                }
+            }
+            let concerns_it = incident.is_some() && record["ids"]["incident"].as_str() == incident.as_deref();
+            if concerns_it && record["kind"] == "incidentResolved" {
+                (scenario.healed)(floor)?;
+                return Ok(started.elapsed());
+            }
+        }
+    }
+
+    /// Tells what comes until nothing has come for a while.
+    pub fn rest(&mut self, quiet: Duration) {
+        let started = Instant::now();
+        while let Some(record) = self.events.next(quiet) {
+            self.narrate(&record, started);
+        }
+    }
+
+    fn narrate(&self, record: &Value, started: Instant) {
+        let text = record["text"].as_str().unwrap_or_default();
+        let ids = ["incident", "plan", "command"].map(|id| record["ids"][id].as_str().unwrap_or_default());
+        let ids: Vec<&str> = ids.into_iter().filter(|id| !id.is_empty()).collect();
+        if !ids.is_empty() {
+            (self.tell)(&format!("    {:>6.2} s  {:<16} {text}", started.elapsed().as_secs_f64(), ids.join(" ")));
+        }
+    }
+
+    /// Why an incident is where it is, for the message of a failure.
+    fn what_holds(&self, incident: Option<&str>) -> String {
+        let Some(incident) = incident else {
+            return format!("no incident was opened within {PATIENCE:?}");
+        };
+        let described = self.fleet.quell(&["describe", "incident", incident]);
+        format!("{incident} was not resolved within {PATIENCE:?}:\n{}", described.unwrap_or_else(|error| error.to_string()))
+    }
+}
+
+/// Whether a record's data names a problem.
+fn mentions(data: &str, problem: &str) -> bool {
+    serde_json::from_str::<Value>(data).is_ok_and(|data| data["problem"] == problem)
+}
