@@ -38,6 +38,9 @@ pub struct Scenario {
     pub healed: fn(&Floor) -> anyhow::Result<()>,
 }
 
+/// The four faults, in order.
+pub const SCENARIOS: &[Scenario] = &[];
+
 /// SIGINT and SIGTERM as a flag, so that a story ends in order and leaves nothing behind.
 #[derive(Debug, Clone)]
 pub struct Interrupt(Arc<AtomicBool>);
@@ -111,7 +114,9 @@ impl<'a> Story<'a> {
             }
             let Some(record) = self.events.next(LOOK) else { continue };
             self.narrate(&record, started);
-            if record["kind"] == "incidentOpened" && record["data"].as_str().is_some_and(|data| mentions(data, scenario.problem)) {
+            if record["kind"] == "incidentOpened"
+                && record["data"].as_str().is_some_and(|data| mentions(data, scenario.problem))
+            {
                 incident = record["ids"]["incident"].as_str().map(str::to_owned);
                 if let Some(relieve) = scenario.relieve {
                     relieve(floor)?;
@@ -148,7 +153,10 @@ impl<'a> Story<'a> {
             return format!("no incident was opened within {PATIENCE:?}");
         };
         let described = self.fleet.quell(&["describe", "incident", incident]);
-        format!("{incident} was not resolved within {PATIENCE:?}:\n{}", described.unwrap_or_else(|error| error.to_string()))
+        format!(
+            "{incident} was not resolved within {PATIENCE:?}:\n{}",
+            described.unwrap_or_else(|error| error.to_string())
+        )
     }
 }
 

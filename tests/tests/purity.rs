@@ -1,5 +1,7 @@
 //! Holds the pure crates pure: none of them can reach a runtime, a socket, a disk or a clock by what it depends on.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::process::Command;
 
 /// The crates that decide and the crates that they decide with.
