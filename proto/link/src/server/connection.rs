@@ -1,0 +1,289 @@
+//! One connection: handshake, who it is, and its calls until it ends or is cut.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    future::Future,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use jiff::Timestamp;
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, body::Body, service::Routes};
+use tower::Service as _;
+
+use super::{Gatekeeper, Options, Tls, handshakes::Handshakes};
+use crate::{
+    access,
+    identity::{Certificate, Peer, Role, Subject},
+};
+
+/// How long a peer that is not welcome may stay to hear why.
+const REFUSAL_LIFETIME: Duration = Duration::from_secs(5);
+
+/// What the connections of one listener have in common.
+pub(super) struct Shared {
+    tls: Arc<Tls>,
+    routes: Routes,
+    gatekeeper: Arc<dyn Gatekeeper>,
+    options: Options,
+    shutdown: CancellationToken,
+    handshakes: Handshakes,
+    next: AtomicU64,
+    live: Mutex<[Peers; 3]>,
+}
+
+/// The live connections of one kind of peer, by number.
+type Peers = HashMap<u64, Arc<Peer>>;
+
+/// The place of a kind of peer among [`Shared::live`].
+fn kind(peer: &Peer) -> usize {
+    match peer.role {
+        Some(Role::Agent { .. }) => 0,
+        Some(Role::Operator { .. }) => 1,
+        None => 2,
+    }
+}
+
+/// A connection's place among those of its kind; dropping it gives the place back.
+struct Place<'a> {
+    shared: &'a Shared,
+    kind: usize,
+    number: u64,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.shared.live()[self.kind].remove(&self.number);
+    }
+}
+
+impl Shared {
+    pub(super) fn new(
+        tls: Arc<Tls>,
+        routes: Routes,
+        gatekeeper: Arc<dyn Gatekeeper>,
+        options: Options,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self {
+            tls,
+            routes: routes.prepare(),
+            gatekeeper,
+            handshakes: Handshakes::new(options.handshakes),
+            options,
+            shutdown,
+            next: AtomicU64::new(0),
+            live: Mutex::default(),
+        }
+    }
+
+    fn live(&self) -> std::sync::MutexGuard<'_, [Peers; 3]> {
+        // Nothing panics while it is held; and if it did, the maps would still be sound.
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Cuts who is no longer welcome, and replaces the certificate when it is due.
+    pub(super) fn sweep(&self) {
+        let now = Timestamp::now();
+        self.tls.rotate_if_due(now);
+        let peers: Vec<Arc<Peer>> = self.live().iter().take(2).flat_map(HashMap::values).cloned().collect();
+        for peer in peers {
+            // An agent renews while its stream goes on, so its first certificate may end; an operator's may not.
+            let is_late = matches!(peer.role, Some(Role::Operator { .. })) && peer.is_expired(now);
+            let refused =
+                if is_late { Some("its certificate ended".to_owned()) } else { self.gatekeeper.admit(&peer).err() };
+            if let Some(reason) = refused.filter(|_| !peer.cut.is_cancelled()) {
+                tracing::info!(%peer, reason, "cut a connection");
+                peer.cut.cancel();
+            }
+        }
+    }
+
+    pub(super) fn make_room(&self) {
+        self.handshakes.make_room();
+    }
+
+    pub(super) fn cut_all(&self) {
+        self.live().iter().flat_map(HashMap::values).for_each(|peer| peer.cut.cancel());
+    }
+
+    /// Takes a place for the peer, unless those of its kind are all taken.
+    fn take_place(&self, peer: &Peer) -> Option<Place<'_>> {
+        let kind = kind(peer);
+        let mut live = self.live();
+        if live[kind].len() >= self.options.most(peer.role.as_ref()) {
+            return None;
+        }
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        live[kind].insert(number, Arc::new(peer.clone()));
+        drop(live);
+        Some(Place { shared: self, kind, number })
+    }
+
+    /// Serves one connection to its end.
+    pub(super) async fn run(self: Arc<Self>, stream: TcpStream, address: SocketAddr) {
+        let Some(stream) = self.handshake(stream, address).await else { return };
+        let peer = match peer(&stream, address) {
+            Ok(peer) => peer,
+            Err(error) => {
+                tracing::info!(%address, %error, "refused a certificate that is not one of Quell's");
+                return;
+            }
+        };
+        let Some(_place) = self.take_place(&peer) else {
+            tracing::warn!(%peer, "refused a connection: there are too many of its kind");
+            return;
+        };
+        let refusal = peer.role.as_ref().and_then(|_| self.gatekeeper.admit(&peer).err());
+        if let Some(reason) = &refusal {
+            tracing::info!(%peer, reason, "refused a connection");
+        }
+        let lifetime = match (&refusal, &peer.role) {
+            (Some(_), _) => Some(REFUSAL_LIFETIME),
+            (None, None) => Some(self.options.anonymous_lifetime),
+            (None, Some(_)) => None,
+        };
+        self.converse(stream, peer, refusal, lifetime).await;
+    }
+
+    async fn handshake(&self, stream: TcpStream, address: SocketAddr) -> Option<TlsStream<TcpStream>> {
+        let ticket = self.handshakes.enter(address.ip());
+        // Small frames go out at once: a command waits for nobody.
+        let _ = stream.set_nodelay(true);
+        let accept = TlsAcceptor::from(self.tls.config()).accept(stream);
+        tokio::select! {
+            accepted = tokio::time::timeout(self.options.handshake_timeout, accept) => match accepted {
+                Ok(Ok(stream)) => Some(stream),
+                Ok(Err(error)) => {
+                    tracing::debug!(%address, %error, "a handshake failed");
+                    None
+                }
+                Err(_) => {
+                    tracing::debug!(%address, "a handshake took too long");
+                    None
+                }
+            },
+            () = ticket.evicted() => None,
+            () = self.shutdown.cancelled() => None,
+        }
+    }
+
+    async fn converse(
+        &self,
+        stream: TlsStream<TcpStream>,
+        peer: Peer,
+        refusal: Option<String>,
+        lifetime: Option<Duration>,
+    ) {
+        let cut = peer.cut.clone();
+        let service = Guarded {
+            routes: self.routes.clone(),
+            gatekeeper: Arc::clone(&self.gatekeeper),
+            peer: peer.clone(),
+            refusal: refusal.map(Arc::from),
+        };
+        let mut connection = pin!(self.http().serve_connection(TokioIo::new(stream), service));
+        let ends_by_itself = async {
+            match lifetime {
+                Some(lifetime) => tokio::time::sleep(lifetime).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            ended = connection.as_mut() => return report(&peer, ended),
+            () = cut.cancelled() => return,
+            () = ends_by_itself => return,
+            () = self.shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        // The streams may end in their own time; `serve` cuts what is left at its deadline.
+        tokio::select! {
+            ended = connection => report(&peer, ended),
+            () = cut.cancelled() => {}
+        }
+    }
+
+    fn http(&self) -> hyper::server::conn::http2::Builder<TokioExecutor> {
+        let options = &self.options;
+        let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(options.streams)
+            .max_header_list_size(options.header_bytes)
+            .max_pending_accept_reset_streams(options.pending_resets)
+            .max_local_error_reset_streams(options.local_resets)
+            .initial_stream_window_size(options.stream_window)
+            .initial_connection_window_size(options.connection_window)
+            .max_send_buf_size(options.send_buffer)
+            .keep_alive_interval(options.keep_alive)
+            .keep_alive_timeout(options.keep_alive_timeout);
+        builder
+    }
+}
+
+fn report(peer: &Peer, ended: Result<(), hyper::Error>) {
+    match ended {
+        Ok(()) => tracing::debug!(%peer, "a connection ended"),
+        Err(error) => tracing::debug!(%peer, %error, "a connection broke"),
+    }
+}
+
+/// Who the handshake has shown the other end to be.
+fn peer(stream: &TlsStream<TcpStream>, address: SocketAddr) -> Result<Peer, crate::identity::Error> {
+    let cut = CancellationToken::new();
+    let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let Some(shown) = shown else {
+        return Ok(Peer { role: None, key: quell_model::digest::Digest::default(), not_after: None, address, cut });
+    };
+    let certificate = Certificate::read(shown)?;
+    match certificate.subject {
+        Subject::Role(role) => {
+            Ok(Peer { role: Some(role), key: certificate.key, not_after: Some(certificate.not_after), address, cut })
+        }
+        other @ Subject::Controller { .. } => Err(crate::identity::Error::Malformed(other.to_string())),
+    }
+}
+
+/// The routes of one connection, behind the table of who may call what.
+struct Guarded {
+    routes: Routes,
+    gatekeeper: Arc<dyn Gatekeeper>,
+    peer: Peer,
+    refusal: Option<Arc<str>>,
+}
+
+impl Guarded {
+    fn check(&self, path: &str) -> Result<(), Status> {
+        match &self.refusal {
+            Some(reason) => Err(Status::permission_denied(&**reason)),
+            None => access::check(path, &self.peer, &*self.gatekeeper, Timestamp::now()),
+        }
+    }
+}
+
+impl hyper::service::Service<Request<Incoming>> for Guarded {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        if let Err(status) = self.check(request.uri().path()) {
+            tracing::info!(peer = %self.peer, path = request.uri().path(), reason = status.message(), "refused a call");
+            return Box::pin(std::future::ready(Ok(status.into_http())));
+        }
+        request.extensions_mut().insert(self.peer.clone());
+        let mut routes = self.routes.clone();
+        Box::pin(async move { routes.call(request.map(Body::new)).await })
+    }
+}
