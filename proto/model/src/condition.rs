@@ -3,14 +3,37 @@
 //! A condition is parsed by the `cel` crate and compiled here into a typed tree of our own, because what decides about
 //! acts needs what a general evaluator does not give: every name and type checked beforehand, a bounded cost, and
 //! *unknown* instead of an error where a sample is missing or stale.
+//!
+//! All numbers are doubles. Text that a file, a command or a pattern gave (`file.value`, `captures.NAME`) is *captured*:
+//! where the other side is a number it is the number that it reads as, and unknown when it reads as none
+//! (`probe.outstanding.value > 12`); beside text it is text; two captured texts are equal as texts (`04` is not `4`) and
+//! ordered as numbers; `number(x)` and `text(x)` say it outright.
+//!
+//! Functions: `x.contains(y)`, `x.startsWith(y)`, `x.endsWith(y)`, `x.matches("PATTERN")`, `size(x)`, `number(x)`,
+//! `text(x)`, `duration("14d")` in seconds, `host.disks.exists(m, …)` and `.all(m, …)` over the names of the elements,
+//! `"/var" in host.disks`, `disk.holds("/path")` and `disk.name` of the policy's element, and the derived series of
+//! [`Over`]. An overflow or a division by zero is a [`Fault`], unless the rest decides or is unknown.
 
-use std::{collections::BTreeMap, time::Duration};
+mod compile;
+mod judge;
+mod limits;
+pub(crate) mod nearest;
+mod parse;
+mod reads;
+mod span;
+mod stack;
+mod tree;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     policy::Family,
     probe::Probe,
     value::{Truth, Value},
 };
+
+pub use limits::MAX_LENGTH;
+pub use reads::Reference;
 
 /// What a condition may name: what the manifest around it declares.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +58,16 @@ pub struct Error {
     pub offset: Option<usize>,
     /// What is wrong and how it would be right.
     pub message: String,
+}
+
+impl Error {
+    fn at(offset: usize, message: impl Into<String>) -> Self {
+        Self { offset: Some(offset), message: message.into() }
+    }
+
+    fn whole(message: impl Into<String>) -> Self {
+        Self { offset: None, message: message.into() }
+    }
 }
 
 /// What a scope knows of a name.
@@ -75,11 +108,15 @@ pub struct Derived {
 }
 
 /// Where a condition is judged: what its names mean at this moment. Implemented by the engine.
+///
+/// A value of another type than the field table says is the same as none: agents are not trusted.
 pub trait Scope {
     /// A field of a probe of the policy; `host` is the probe of the host samples.
     fn field(&self, probe: &str, field: &str) -> Lookup;
-    /// A field of the policy's element (`disk.used_percent`).
+    /// A field of the policy's element (`used_percent` for `disk.used_percent`).
     fn element(&self, field: &str) -> Lookup;
+    /// The name of the policy's element: the mount, the interface. Absent when the target is no element.
+    fn element_name(&self) -> Option<&str>;
     /// Names of the elements of a family that the host has now; absent while no host sample is fresh.
     fn elements(&self, family: Family) -> Option<Vec<String>>;
     /// A derived series.
@@ -101,11 +138,61 @@ pub trait Scope {
 #[error("{0}")]
 pub struct Fault(pub String);
 
-/// A boolean expression, compiled.
+impl From<judge::Trouble> for Fault {
+    fn from(trouble: judge::Trouble) -> Self {
+        Self(trouble.to_string())
+    }
+}
+
+/// What an expression names.
+#[derive(Debug, Default)]
+struct Names {
+    reads: Vec<Reference>,
+    derived: Vec<Derived>,
+    probes: Vec<String>,
+    signals: Vec<String>,
+    values: Vec<String>,
+}
+
+impl Names {
+    fn of(reads: Vec<Reference>, uses_elements: bool) -> Self {
+        let mut names = Self::default();
+        if uses_elements {
+            names.probes.push("host".to_owned());
+        }
+        for reference in &reads {
+            match reference {
+                Reference::Field { probe, .. } => names.probes.push(probe.clone()),
+                Reference::Chosen { value, probes, .. } => {
+                    names.values.push(value.clone());
+                    names.probes.extend(probes.iter().cloned());
+                }
+                Reference::Element { .. } | Reference::Each { .. } => names.probes.push("host".to_owned()),
+                Reference::Derived(derived) => {
+                    names.probes.push(derived.probe.clone());
+                    names.derived.push(derived.clone());
+                }
+                Reference::Signal(name) => names.signals.push(name.clone()),
+                Reference::Value(name) => names.values.push(name.clone()),
+                Reference::Plan(_) | Reference::Outcome(_) | Reference::Acted(_) => {}
+            }
+        }
+        for list in [&mut names.probes, &mut names.signals, &mut names.values] {
+            list.sort_unstable();
+            list.dedup();
+        }
+        names.reads = reads;
+        names
+    }
+}
+
+/// A boolean expression, compiled. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Condition {
     /// As written.
     pub text: String,
+    tree: Arc<tree::Boolean>,
+    names: Arc<Names>,
 }
 
 impl Condition {
@@ -113,60 +200,118 @@ impl Condition {
     ///
     /// # Errors
     /// The text is not CEL, names something undeclared, has a type that does not fit, or could cost too much.
-    pub fn compile(text: &str, _declared: &Declared<'_>) -> Result<Self, Error> {
-        Ok(Self { text: text.to_owned() })
+    pub fn compile(text: &str, declared: &Declared<'_>) -> Result<Self, Error> {
+        stack::with_room(|| {
+            let (root, places) = parse::parse(text)?;
+            let mut compiler = compile::Compiler::new(declared, places);
+            let tree = Arc::new(compiler.boolean(&root)?);
+            Ok(Self { text: text.to_owned(), tree, names: Arc::new(compiler.into_names()) })
+        })
     }
 
     /// Judges it.
     ///
     /// # Errors
     /// Anything but a missing sample that stops the evaluation: a division by zero.
-    pub fn judge(&self, _scope: &dyn Scope) -> Result<Truth, Fault> {
-        Ok(Truth::Unknown)
+    pub fn judge(&self, scope: &dyn Scope) -> Result<Truth, Fault> {
+        Ok(judge::Place::new(scope).boolean(&self.tree)?)
+    }
+
+    /// What it reads, in the order of the text.
+    pub fn reads(&self) -> &[Reference] {
+        &self.names.reads
+    }
+
+    /// What it sees in a scope, for people: `probe.dns1.failures = 3`.
+    pub fn saw(&self, scope: &dyn Scope) -> Vec<String> {
+        self.names.reads.iter().flat_map(|reference| reference.saw(scope)).collect()
     }
 
     /// The derived series that it needs.
     pub fn derived(&self) -> &[Derived] {
-        &[]
+        &self.names.derived
     }
 
     /// The probes that it may read, by name; `host` among them when it reads host samples.
     pub fn probes(&self) -> &[String] {
-        &[]
+        &self.names.probes
     }
 
     /// The signals that it may read.
     pub fn signals(&self) -> &[String] {
-        &[]
+        &self.names.signals
+    }
+
+    /// The computed values that it may read; `plan.NAME` is not one of them.
+    pub fn values(&self) -> &[String] {
+        &self.names.values
     }
 }
 
-/// An expression with a value, compiled.
+/// An expression with a value, compiled. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Expression {
     /// As written.
     pub text: String,
+    tree: Arc<tree::Typed>,
+    names: Arc<Names>,
 }
 
 impl Expression {
     /// Compiles and checks a text.
     ///
     /// # Errors
-    /// As for [`Condition::compile`].
-    pub fn compile(text: &str, _declared: &Declared<'_>) -> Result<Self, Error> {
-        Ok(Self { text: text.to_owned() })
+    /// As for [`Condition::compile`]; a list and a family have no value.
+    pub fn compile(text: &str, declared: &Declared<'_>) -> Result<Self, Error> {
+        stack::with_room(|| {
+            let (root, places) = parse::parse(text)?;
+            let mut compiler = compile::Compiler::new(declared, places);
+            let tree = compiler.expression(&root)?;
+            if matches!(tree, tree::Typed::List(_) | tree::Typed::Family(_)) {
+                return Err(Error::whole(format!("{} is no value: name one of its elements", tree.describe())));
+            }
+            Ok(Self { text: text.to_owned(), tree: Arc::new(tree), names: Arc::new(compiler.into_names()) })
+        })
     }
 
-    /// Evaluates it.
+    /// Evaluates it. Captured text that stands alone comes as the sample has it.
     ///
     /// # Errors
     /// As for [`Condition::judge`].
-    pub fn evaluate(&self, _scope: &dyn Scope) -> Result<Lookup, Fault> {
-        Ok(Lookup::Unknown)
+    pub fn evaluate(&self, scope: &dyn Scope) -> Result<Lookup, Fault> {
+        Ok(judge::Place::new(scope).value(&self.tree)?)
+    }
+
+    /// What it reads, in the order of the text.
+    pub fn reads(&self) -> &[Reference] {
+        &self.names.reads
+    }
+
+    /// What it sees in a scope, for people.
+    pub fn saw(&self, scope: &dyn Scope) -> Vec<String> {
+        self.names.reads.iter().flat_map(|reference| reference.saw(scope)).collect()
+    }
+
+    /// The derived series that it needs.
+    pub fn derived(&self) -> &[Derived] {
+        &self.names.derived
     }
 
     /// The probes that it may read, by name.
     pub fn probes(&self) -> &[String] {
-        &[]
+        &self.names.probes
+    }
+
+    /// The signals that it may read.
+    pub fn signals(&self) -> &[String] {
+        &self.names.signals
+    }
+
+    /// The computed values that it may read.
+    pub fn values(&self) -> &[String] {
+        &self.names.values
     }
 }
+
+#[cfg(test)]
+mod tests;
