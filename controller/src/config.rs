@@ -163,7 +163,7 @@ mod span {
 
     pub(super) fn serialize<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
         let millis = span.as_millis();
-        let (number, unit) = if millis % 1_000 == 0 { (millis / 1_000, "s") } else { (millis, "ms") };
+        let (number, unit) = if millis.is_multiple_of(1_000) { (millis / 1_000, "s") } else { (millis, "ms") };
         serializer.collect_str(&format_args!("{number}{unit}"))
     }
 

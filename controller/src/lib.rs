@@ -6,6 +6,14 @@
 pub mod arguments;
 pub mod config;
 pub mod decider;
+pub mod effects;
 pub mod logging;
+pub mod metrics;
+pub mod notify;
+pub mod registry;
+pub mod rpc;
+pub mod session;
 pub mod store;
 pub mod systemd;
+pub mod web;
+pub mod wire;

@@ -1,0 +1,169 @@
+//! `webhook`: a POST of JSON.
+//!
+//! The host is resolved once, its addresses are judged, and the connection goes to one of those: a name that answers
+//! differently the second time gains nothing. Redirects are not followed, proxies of the environment are not used, and
+//! neither errors nor logs hold the URL's path, query or credentials, which are often secrets.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use quell_model::policy::{Channel, Severity};
+use reqwest::{Client, Url, redirect};
+
+use super::{Delivery, Error, Notice, Notifier, Rules};
+
+/// Most addresses of one host that are tried.
+const ADDRESSES: usize = 8;
+
+/// Posts notices.
+#[derive(Debug)]
+pub struct Webhook {
+    rules: Rules,
+    within: Duration,
+}
+
+impl Webhook {
+    /// Under these rules; each delivery takes at most this long.
+    pub fn new(rules: Rules, within: Duration) -> Self {
+        Self { rules, within }
+    }
+
+    async fn post(&self, url: &str, notice: &Notice) -> Result<(), Error> {
+        let target = Target::parse(url)?;
+        let addresses = self.resolve(&target).await?;
+        let failed = |error: reqwest::Error| Error::Request { host: target.host.clone(), reason: reason(error) };
+        let client = Client::builder()
+            .tls_backend_preconfigured(tls())
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .timeout(self.within)
+            .resolve_to_addrs(&target.host, &addresses)
+            .user_agent(concat!("quell-controller/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(failed)?;
+        let key = format!("{}/{}", notice.installation, notice.message.id);
+        let response = client
+            .post(target.url.clone())
+            .header("idempotency-key", key)
+            .json(&body(notice))
+            .send()
+            .await
+            .map_err(failed)?;
+        let status = response.status();
+        if status.is_success() { Ok(()) } else { Err(Error::Answer { host: target.host, status: status.as_u16() }) }
+    }
+
+    /// The addresses of the host, all of them allowed.
+    async fn resolve(&self, target: &Target) -> Result<Vec<SocketAddr>, Error> {
+        let failed = |reason: String| Error::Resolve { host: target.host.clone(), reason };
+        let lookup = tokio::net::lookup_host((target.host.as_str(), target.port));
+        let found = tokio::time::timeout(self.within, lookup)
+            .await
+            .map_err(|_| failed(format!("no answer within {:?}", self.within)))?
+            .map_err(|error| failed(error.to_string()))?;
+        let addresses: Vec<SocketAddr> = found.take(ADDRESSES).collect();
+        for address in &addresses {
+            if let Some(kind) = self.rules.forbids(address.ip()) {
+                return Err(Error::Address { host: target.host.clone(), address: address.ip(), kind });
+            }
+        }
+        if addresses.is_empty() { Err(failed("it has no address".to_owned())) } else { Ok(addresses) }
+    }
+}
+
+impl Notifier for Webhook {
+    fn name(&self) -> &'static str {
+        "webhook"
+    }
+
+    fn serves(&self, channel: &Channel) -> bool {
+        matches!(channel, Channel::Webhook { .. })
+    }
+
+    fn deliver<'a>(&'a self, channel: &'a Channel, notice: &'a Notice) -> Delivery<'a> {
+        Box::pin(async move {
+            match channel {
+                Channel::Webhook { url } => self.post(url, notice).await,
+                Channel::Log => Ok(()),
+            }
+        })
+    }
+}
+
+/// A URL that can be posted to.
+struct Target {
+    url: Url,
+    /// The host as resolvers take it: an IPv6 address without brackets.
+    host: String,
+    port: u16,
+}
+
+impl Target {
+    fn parse(text: &str) -> Result<Self, Error> {
+        let refuse = |reason: &str| Error::Url { url: redacted(text), reason: reason.to_owned() };
+        let url = Url::parse(text).map_err(|error| refuse(&error.to_string()))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(refuse("it must begin with http:// or https://"));
+        }
+        let host = url.host_str().ok_or_else(|| refuse("it names no host"))?;
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let port = url.port_or_known_default().ok_or_else(|| refuse("it names no port"))?;
+        Ok(Self { url, host, port })
+    }
+}
+
+/// A URL as far as it may be shown: scheme and host.
+fn redacted(text: &str) -> String {
+    let host = Url::parse(text).ok().and_then(|url| {
+        let host = url.host_str()?;
+        Some(format!("{}://{host}/…", url.scheme()))
+    });
+    host.unwrap_or_else(|| "…".to_owned())
+}
+
+/// An error's own words and those of its causes, without the URL.
+fn reason(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut words = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        words.push_str(": ");
+        words.push_str(&error.to_string());
+        cause = error.source();
+    }
+    words
+}
+
+/// What is posted.
+fn body(notice: &Notice) -> serde_json::Value {
+    let message = &notice.message;
+    let severity = match message.severity {
+        Severity::Info => "info",
+        Severity::Ticket => "ticket",
+        Severity::Page => "page",
+    };
+    serde_json::json!({
+        "id": format!("{}/{}", notice.installation, message.id),
+        "installation": notice.installation,
+        "message": message.id,
+        "contact": message.contact,
+        "incident": message.incident.map(|incident| format!("{}/{incident}", notice.installation)),
+        "severity": severity,
+        "subject": message.subject,
+        "body": message.body,
+        "createdAt": message.created_at,
+        "attempt": message.attempts,
+    })
+}
+
+/// TLS as webhooks use it: the public authorities that the program brings along.
+fn tls() -> rustls::ClientConfig {
+    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map(|builder| builder.with_root_certificates(roots.clone()).with_no_client_auth())
+        .unwrap_or_else(|_| rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+}
+
+#[cfg(test)]
+mod tests;

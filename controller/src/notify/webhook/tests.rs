@@ -1,0 +1,119 @@
+use quell_engine::{
+    id::{IncidentId, MessageId},
+    state::{Message, MessageState},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+
+use super::*;
+
+fn notice() -> Notice {
+    Notice {
+        message: Message {
+            id: MessageId(3),
+            contact: "plants/developers".parse().unwrap(),
+            subject: "orders wait".to_owned(),
+            body: "Error #12".to_owned(),
+            severity: Severity::Page,
+            incident: Some(IncidentId(42)),
+            created_at: "2026-11-22T10:00:00Z".parse().unwrap(),
+            waits_for_log: None,
+            state: MessageState::Waiting,
+            attempts: 1,
+            next_attempt: None,
+        },
+        installation: "0b5e".to_owned(),
+    }
+}
+
+fn webhook(allowed: &[&str]) -> Webhook {
+    let allowed = allowed.iter().map(|network| network.parse().unwrap()).collect();
+    Webhook::new(Rules::new(allowed), Duration::from_secs(2))
+}
+
+/// Answers one request, and returns it.
+async fn receiver(answer: &'static str) -> (u16, tokio::task::JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let task = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !String::from_utf8_lossy(&request).contains("attempt") {
+            let mut buffer = [0; 4096];
+            match stream.read(&mut buffer).await.unwrap() {
+                0 => break,
+                length => request.extend_from_slice(&buffer[..length]),
+            }
+        }
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        String::from_utf8(request).unwrap()
+    });
+    (port, task)
+}
+
+#[tokio::test]
+async fn a_notice_is_posted_once_with_an_identifier_to_tell_repetitions_by() {
+    let (port, receiver) = receiver("HTTP/1.1 204 No Content\r\n\r\n").await;
+    webhook(&["127.0.0.0/8"]).post(&format!("http://127.0.0.1:{port}/hook"), &notice()).await.unwrap();
+    let request = receiver.await.unwrap();
+    assert!(request.starts_with("POST /hook HTTP/1.1\r\n"), "{request}");
+    assert!(request.contains("idempotency-key: 0b5e/msg-3"), "{request}");
+    let (_, body) = request.split_once("\r\n\r\n").unwrap();
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(body["incident"], "0b5e/inc-42");
+    assert_eq!(body["severity"], "page");
+    assert_eq!(body["subject"], "orders wait");
+}
+
+#[tokio::test]
+async fn a_name_that_resolves_to_a_forbidden_address_is_refused_before_connecting() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    for host in ["localhost", "127.0.0.1", "2130706433", "[::1]", "[::ffff:127.0.0.1]"] {
+        let error = webhook(&[]).post(&format!("http://{host}:{port}/secret"), &notice()).await.unwrap_err();
+        let words = error.to_string();
+        assert!(matches!(error, Error::Address { .. }), "{words}");
+        assert!(words.contains("notify.allow_addresses") && !words.contains("secret"), "{words}");
+    }
+    let nobody = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
+    assert!(nobody.is_err(), "somebody connected");
+}
+
+#[tokio::test]
+async fn redirects_are_not_followed_and_refusals_are_failures() {
+    for (answer, expected) in [
+        ("HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n", 302),
+        ("HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n", 500),
+    ] {
+        let (port, _receiver) = receiver(answer).await;
+        let result = webhook(&["127.0.0.0/8"]).post(&format!("http://127.0.0.1:{port}/"), &notice()).await;
+        assert!(matches!(result, Err(Error::Answer { status, .. }) if status == expected), "{result:?}");
+    }
+}
+
+#[tokio::test]
+async fn errors_do_not_tell_what_is_secret_in_the_url() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let url = format!("http://user:hunter2@127.0.0.1:{port}/services/T0K3N?key=s3cr3t");
+    let words = webhook(&["127.0.0.0/8"]).post(&url, &notice()).await.unwrap_err().to_string();
+    for secret in ["hunter2", "T0K3N", "s3cr3t"] {
+        assert!(!words.contains(secret), "{words}");
+    }
+    let words = webhook(&[]).post("ftp://user:hunter2@example.org/T0K3N", &notice()).await.unwrap_err().to_string();
+    assert!(words.contains("http://") && !words.contains("hunter2") && !words.contains("T0K3N"), "{words}");
+}
+
+#[tokio::test]
+async fn a_receiver_that_never_answers_costs_the_configured_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let webhook = Webhook::new(Rules::new(vec!["127.0.0.0/8".parse().unwrap()]), Duration::from_millis(100));
+    let result = webhook.post(&format!("http://127.0.0.1:{port}/"), &notice()).await;
+    assert!(matches!(result, Err(Error::Request { .. })), "{result:?}");
+    drop(listener);
+}

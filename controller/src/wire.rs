@@ -1,0 +1,336 @@
+//! Between the wire's messages and the domain's types: each conversion stands here, once.
+//!
+//! What comes from an agent is hostile until it has passed: numbers are parsed into their types, texts are cut at
+//! their documented lengths, and an enumeration's value that this version does not know is refused, never defaulted.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use quell_engine::{
+    State,
+    id::{CommandId, MessageId},
+    input::Hello,
+    state::{Assignment, CommandRow, Outcome, OutcomeKind, PlanRow},
+};
+use quell_model::{
+    digest::Digest,
+    name::FullName,
+    probe::ProbeKey,
+    value::{Fields, Value},
+};
+use quell_wire::v1;
+
+/// Longest name of a field or probe, bytes.
+const NAME_BYTES: usize = 256;
+/// Longest text of a field, bytes; more is cut.
+const TEXT_BYTES: usize = 16 << 10;
+/// Longest output of a command, bytes; more is cut.
+const OUTPUT_BYTES: usize = 8 << 10;
+/// Longest line of a log's tail, bytes; more is cut.
+const LINE_BYTES: usize = 4 << 10;
+/// Most lines of a log's tail.
+const LINES: usize = 1_000;
+/// Most facts, journal entries or preview items in one message.
+const ITEMS: usize = 1_000;
+/// The greatest age that is believed; clocks and counters do not run longer.
+const OLDEST: Duration = Duration::from_secs(400 * 86_400);
+
+/// A message that this version cannot take in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    /// A name or number is not of the form wanted.
+    #[error("{what}: {reason}")]
+    Malformed {
+        /// The field of the message.
+        what: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Something that must be there is not.
+    #[error("{0} is missing")]
+    Missing(&'static str),
+    /// There is more of it than a message may hold.
+    #[error("{what}: {count} are more than the {most} that a message may hold")]
+    TooMany {
+        /// What.
+        what: &'static str,
+        /// How many came.
+        count: usize,
+        /// How many may.
+        most: usize,
+    },
+    /// A newer version's value.
+    #[error("{what} {number} is not known to this version; update the controller, or the agent if it is older")]
+    UnknownValue {
+        /// The enumeration.
+        what: &'static str,
+        /// The value.
+        number: i32,
+    },
+}
+
+impl Invalid {
+    /// A malformed field.
+    pub fn malformed(what: &'static str, reason: impl Into<String>) -> Self {
+        Self::Malformed { what, reason: reason.into() }
+    }
+}
+
+/// What an agent says of itself.
+///
+/// # Errors
+/// A journal entry is malformed, or there are too many facts or entries.
+pub fn hello(message: v1::Hello) -> Result<Hello, Invalid> {
+    at_most("hello.facts", message.facts.len(), ITEMS)?;
+    at_most("hello.journal", message.journal.len(), ITEMS)?;
+    let journal = message.journal.into_iter().map(journal_entry).collect::<Result<_, _>>()?;
+    let facts = message.facts.into_iter().map(|(name, fact)| (cut(name, NAME_BYTES), cut(fact, NAME_BYTES))).collect();
+    Ok(Hello {
+        agent_version: cut(message.agent_version, NAME_BYTES),
+        facts,
+        fence: message.fence,
+        journal,
+        dropped: message.spool_dropped,
+        instance: cut(message.instance, NAME_BYTES),
+    })
+}
+
+fn journal_entry(entry: v1::JournalEntry) -> Result<(CommandId, Option<Outcome>), Invalid> {
+    let command = command_id(&entry.command_id)?;
+    Ok((command, entry.outcome.map(outcome).transpose()?))
+}
+
+/// The number of a command.
+///
+/// # Errors
+/// The text is not of the form `cmd-1`.
+pub fn command_id(text: &str) -> Result<CommandId, Invalid> {
+    text.parse().map_err(|reason| Invalid::malformed("command_id", reason))
+}
+
+/// How a command ended.
+///
+/// # Errors
+/// The kind is not one that this version knows.
+pub fn outcome(message: v1::Outcome) -> Result<Outcome, Invalid> {
+    let kind = match v1::OutcomeKind::try_from(message.kind) {
+        Ok(v1::OutcomeKind::Succeeded) => OutcomeKind::Succeeded,
+        Ok(v1::OutcomeKind::NoChange) => OutcomeKind::NoChange,
+        Ok(v1::OutcomeKind::Refused) => OutcomeKind::Refused,
+        Ok(v1::OutcomeKind::Failed) => OutcomeKind::Failed,
+        Ok(v1::OutcomeKind::Undone) => OutcomeKind::Undone,
+        Ok(v1::OutcomeKind::Unknown) => OutcomeKind::Unknown,
+        Ok(v1::OutcomeKind::NotStarted) => OutcomeKind::NotStarted,
+        Ok(v1::OutcomeKind::Unspecified) | Err(_) => {
+            return Err(Invalid::UnknownValue { what: "outcome.kind", number: message.kind });
+        }
+    };
+    Ok(Outcome {
+        kind,
+        summary: cut(message.summary, LINE_BYTES),
+        duration: Duration::from_millis(message.duration_ms),
+        values: fields(message.values)?,
+        output: cut(message.output, OUTPUT_BYTES),
+        remedy: cut(message.remedy, LINE_BYTES),
+    })
+}
+
+/// What a command would do: one line an object, the digest that the agent computed, and its refusal.
+///
+/// # Errors
+/// The digest is not 32 bytes, or there are too many items.
+pub fn preview(message: v1::Preview) -> Result<(CommandId, Vec<String>, Digest, Option<String>), Invalid> {
+    at_most("preview.items", message.items.len(), ITEMS)?;
+    let command = command_id(&message.command_id)?;
+    let digest = message
+        .digest
+        .as_slice()
+        .try_into()
+        .map(Digest)
+        .map_err(|_| Invalid::malformed("preview.digest", "a SHA-256 has 32 bytes"))?;
+    let items = message.items.into_iter().map(|item| cut(preview_line(&item), LINE_BYTES)).collect();
+    let refusal = (!message.refusal.is_empty()).then(|| cut(message.refusal, LINE_BYTES));
+    Ok((command, items, digest, refusal))
+}
+
+fn preview_line(item: &v1::PreviewItem) -> String {
+    let mut line = format!("{} {}", item.verb, item.object);
+    if item.size_bytes > 0 {
+        line.push_str(&format!(" ({} bytes)", item.size_bytes));
+    }
+    if !item.detail.is_empty() {
+        line.push_str(": ");
+        line.push_str(&item.detail);
+    }
+    line
+}
+
+/// The end of a log, and the message that waits for it.
+///
+/// # Errors
+/// The request is not one of ours.
+pub fn log_tail(message: v1::LogTail) -> Result<(MessageId, Result<Vec<String>, String>), Invalid> {
+    let request =
+        message.request_id.parse().map_err(|reason: String| Invalid::malformed("log_tail.request_id", reason))?;
+    let lines = if message.error.is_empty() {
+        Ok(message.lines.into_iter().take(LINES).map(|line| cut(line, LINE_BYTES)).collect())
+    } else {
+        Err(cut(message.error, LINE_BYTES))
+    };
+    Ok((request, lines))
+}
+
+/// The reason and the end of a hold by the host's own administrator; absent: lifted.
+///
+/// # Errors
+/// The end is not a time.
+pub fn host_hold(message: v1::HostHold) -> Result<Option<(String, Timestamp)>, Invalid> {
+    if !message.held {
+        return Ok(None);
+    }
+    let until = Timestamp::from_millisecond(message.until_unix_ms)
+        .map_err(|error| Invalid::malformed("host_hold.until_unix_ms", error.to_string()))?;
+    Ok(Some((cut(message.reason, LINE_BYTES), until)))
+}
+
+/// Named values. A number that is none (infinite, not a number) is a missing value.
+///
+/// # Errors
+/// A name is empty or too long, or a field has no value.
+pub fn fields(list: Vec<v1::Field>) -> Result<Fields, Invalid> {
+    at_most("fields", list.len(), ITEMS)?;
+    let mut fields = Fields::new();
+    for field in list {
+        let name = field_name(field.name)?;
+        let value = match field.value.ok_or(Invalid::Missing("the value of a field"))? {
+            v1::field::Value::Number(number) if !number.is_finite() => continue,
+            v1::field::Value::Number(number) => Value::Number(number),
+            v1::field::Value::Text(text) => Value::Text(cut(text, TEXT_BYTES)),
+            v1::field::Value::Flag(flag) => Value::Flag(flag),
+        };
+        fields.insert(name, value);
+    }
+    Ok(fields)
+}
+
+/// The name of a field.
+///
+/// # Errors
+/// It is empty or too long.
+pub fn field_name(name: String) -> Result<String, Invalid> {
+    match name.len() {
+        1..=NAME_BYTES => Ok(name),
+        length => {
+            Err(Invalid::malformed("a field's name", format!("{length} bytes long; 1 to {NAME_BYTES} are allowed")))
+        }
+    }
+}
+
+/// The key of a probe.
+///
+/// # Errors
+/// It is empty or too long.
+pub fn probe_key(key: String) -> Result<ProbeKey, Invalid> {
+    match key.len() {
+        1..=NAME_BYTES => Ok(ProbeKey(key)),
+        length => {
+            Err(Invalid::malformed("a sample's probe", format!("{length} bytes long; 1 to {NAME_BYTES} are allowed")))
+        }
+    }
+}
+
+/// When something was, in the controller's time, that had this age when it arrived.
+pub fn time_of(now: Timestamp, age_ms: u64) -> Timestamp {
+    let age = Duration::from_millis(age_ms).min(OLDEST);
+    let age = SignedDuration::try_from(age).unwrap_or(SignedDuration::ZERO);
+    now.checked_sub(age).unwrap_or(now)
+}
+
+/// An order, as it goes to the agent at `now`.
+///
+/// An undo carries the idempotency key of the command that it undoes: that is how the agent's journal knows it.
+pub fn command(state: &State, now: Timestamp, command: &CommandRow, plan: &PlanRow) -> v1::Command {
+    let remaining = command
+        .not_after
+        .map_or(Duration::ZERO, |end| Duration::try_from(end.duration_since(now)).unwrap_or(Duration::ZERO));
+    let undone = command.undoes.and_then(|undone| state.commands.get(&undone));
+    v1::Command {
+        command_id: command.id.to_string(),
+        idempotency_key: undone.map_or(&command.idempotency_key, |undone| &undone.idempotency_key).clone(),
+        fence: command.fence,
+        start_within_ms: millis(remaining),
+        timeout_ms: millis(command.timeout),
+        plan_hash: plan.hash.0.to_vec(),
+        action: command.action.clone(),
+        parameters: serde_json::Value::Object(command.parameters.clone()).to_string().into_bytes(),
+        resources: command.resources.clone(),
+        dry_run: command.dry_run,
+        preview_only: false,
+        authority: plan.policy.as_ref().map(|policy| authority(state, policy, Carry::Bytes)),
+        approvals: Vec::new(),
+        incident_id: plan.incident.map(|id| id.to_string()).unwrap_or_default(),
+        plan_id: plan.id.to_string(),
+        plan: plan.canonical.clone().into_bytes(),
+        step: u32::try_from(command.step).unwrap_or(u32::MAX),
+        undo: command.undoes.is_some(),
+        yield_to: command.yield_to.clone(),
+    }
+}
+
+/// The whole list of a host's probes.
+pub fn assign(state: &State, generation: u64, assignments: &[Assignment]) -> v1::AssignProbes {
+    let probe = |assignment: &Assignment| v1::ProbeAssignment {
+        key: assignment.key.to_string(),
+        spec: assignment.spec.clone().into_bytes(),
+        authorities: assignment.policies.iter().map(|policy| authority(state, policy, Carry::Digest)).collect(),
+    };
+    v1::AssignProbes { generation, probes: assignments.iter().map(probe).collect() }
+}
+
+/// How much of a policy goes along.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Carry {
+    /// The manifest itself: with an order, which changes a host.
+    Bytes,
+    /// Its digest: with a list of probes, where many policies stand behind one probe and an agent is small.
+    Digest,
+}
+
+/// What stands behind an order or a probe.
+fn authority(state: &State, policy: &FullName, carry: Carry) -> v1::Authority {
+    let canonical = state.policy_canonical(policy).unwrap_or_default();
+    v1::Authority {
+        namespace: policy.namespace.to_string(),
+        set_version: state.meta.set_versions.get(policy.namespace.as_str()).copied().unwrap_or_default(),
+        policy_set: Vec::new(),
+        signatures: Vec::new(),
+        policy: if carry == Carry::Bytes { canonical.as_bytes().to_vec() } else { Vec::new() },
+        policy_digest: Digest::of(canonical.as_bytes()).0.to_vec(),
+    }
+}
+
+/// Whole milliseconds, as the wire counts.
+pub fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A message of the controller.
+pub fn message(body: v1::controller_message::Body) -> v1::ControllerMessage {
+    v1::ControllerMessage { body: Some(body) }
+}
+
+fn at_most(what: &'static str, count: usize, most: usize) -> Result<(), Invalid> {
+    if count > most { Err(Invalid::TooMany { what, count, most }) } else { Ok(()) }
+}
+
+/// Cuts a text at the last character that fits.
+fn cut(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        let end = (0..=most).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;
