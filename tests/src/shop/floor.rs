@@ -298,6 +298,16 @@ impl Floor {
         }
     }
 
+    /// How often the shop's tool moved the traffic to another DNS server.
+    pub fn failovers(&self) -> usize {
+        files::read(&self.dns().join("failovers.log")).map_or(0, |log| log.lines().count())
+    }
+
+    /// How often the order processor was started.
+    pub fn order_processor_starts(&self) -> usize {
+        files::read(&self.orders().join("starts.log")).map_or(0, |log| log.lines().count())
+    }
+
     /// The DNS server that the shop's tool calls active.
     pub fn active_dns(&self) -> String {
         files::read(&self.dns().join("active")).unwrap_or_default()
