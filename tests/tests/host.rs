@@ -8,6 +8,7 @@ use std::{
 use quell_tests::fleet::{Fleet, http_get};
 
 /// Whether the tests that need more were asked for.
+#[expect(clippy::print_stderr, reason = "it says why it skips")]
 fn asked_for() -> bool {
     let asked = std::env::var_os("QUELL_HOST_TESTS").is_some();
     if !asked {
