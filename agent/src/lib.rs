@@ -2,5 +2,7 @@
 
 pub mod config;
 pub mod execute;
+pub mod files;
 pub mod managers;
+pub mod process;
 pub mod units;

@@ -3,9 +3,25 @@
 //! A [`Manager`] speaks for one service. It tells a service that failed from one that a person wants to be down:
 //! masked, disabled or stopped is not "down", and nothing here starts such a service unasked.
 
-use std::{future::Future, pin::Pin, time::Duration};
+pub mod command;
+pub mod systemd;
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    path::Path,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::sync::watch;
+
+use crate::{
+    config::{Config, ManagerKind},
+    process::Process,
+    units,
+};
 
 /// A boxed future: what the methods of a trait object return.
 pub type Promise<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -55,17 +71,6 @@ impl std::fmt::Display for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(self.as_str())
     }
-}
-
-/// A process, told from a later one that was given the same number.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-pub struct Process {
-    /// Its number.
-    pub pid: u32,
-    /// When it started, in clock ticks since the boot.
-    pub started: u64,
-    /// The boot in which it started.
-    pub boot: String,
 }
 
 /// What is known of a service.
@@ -150,4 +155,57 @@ pub trait Manager: Send + Sync {
 
     /// Its status, pushed when it changes: the end of a process is seen when it happens, not at an interval.
     fn watch(&self) -> watch::Receiver<Status>;
+}
+
+/// Most systemd units that one agent keeps an eye on at the same time.
+const MAXIMUM_UNITS: usize = 256;
+
+/// Every service that this host can name, with who runs it.
+pub struct Managers {
+    defined: BTreeMap<String, Arc<dyn Manager>>,
+    bus: Arc<systemd::Bus>,
+    units: Mutex<BTreeMap<String, Arc<dyn Manager>>>,
+}
+
+impl Managers {
+    /// Takes up the services that `agent.toml` defines; what an earlier agent started is found again and watched.
+    /// Must be called within the runtime, once.
+    ///
+    /// # Errors
+    /// When what is known of the services cannot be read from the data directory.
+    pub async fn open(config: &Config, data_directory: &Path) -> std::io::Result<Self> {
+        let bus = Arc::new(systemd::Bus::system());
+        let mut defined = BTreeMap::new();
+        for service in &config.services {
+            let manager: Arc<dyn Manager> = match service.manager {
+                ManagerKind::Command => command::Command::open(service.clone(), data_directory).await?,
+                ManagerKind::Systemd => systemd::Unit::new(&service.name, service.unit(), Arc::clone(&bus)),
+            };
+            defined.insert(service.name.clone(), manager);
+        }
+        Ok(Self { defined, bus, units: Mutex::default() })
+    }
+
+    /// Who runs the service: as `agent.toml` defines it, else the systemd unit of that name. Whether there is such a
+    /// unit only its state tells.
+    ///
+    /// # Errors
+    /// When the name cannot be that of a service.
+    pub fn find(&self, service: &str) -> Result<Arc<dyn Manager>, Error> {
+        if let Some(manager) = self.defined.get(service) {
+            return Ok(Arc::clone(manager));
+        }
+        if !units::is_service_name(service) {
+            return Err(Error::NotFound(service.to_owned()));
+        }
+        let mut units = self.units.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(manager) = units.get(service) {
+            return Ok(Arc::clone(manager));
+        }
+        let manager: Arc<dyn Manager> = systemd::Unit::new(service, units::unit_name(service), Arc::clone(&self.bus));
+        if units.len() < MAXIMUM_UNITS {
+            units.insert(service.to_owned(), Arc::clone(&manager));
+        }
+        Ok(manager)
+    }
 }
