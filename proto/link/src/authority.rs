@@ -25,7 +25,8 @@ use crate::{
 
 /// How long the CA's own certificate lives.
 const ROOT_TTL: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
-/// How far certificates reach back, so that a host whose clock is a little behind does not refuse a fresh one.
+/// How far certificates reach back at most, so that a host whose clock is a little behind does not refuse a fresh one; a
+/// tenth of their life where that is less.
 const LEEWAY: Duration = Duration::from_secs(3600);
 /// The CA's key inside its directory.
 const KEY_FILE: &str = "ca.key.pem";
@@ -260,7 +261,7 @@ fn params(now: Timestamp, ttl: Duration) -> Result<(CertificateParams, Timestamp
     let mut params = CertificateParams::default();
     params.serial_number = Some(SerialNumber::from(serial.to_vec()));
     params.distinguished_name = DistinguishedName::new();
-    params.not_before = epoch + Duration::from_secs(seconds(now)?.saturating_sub(LEEWAY.as_secs()));
+    params.not_before = epoch + Duration::from_secs(seconds(now)?.saturating_sub(LEEWAY.min(ttl / 10).as_secs()));
     params.not_after = epoch + Duration::from_secs(end);
     let not_after = i64::try_from(end).ok().and_then(|end| Timestamp::from_second(end).ok());
     Ok((params, not_after.ok_or_else(|| sign_error("the certificate would live too long"))?))

@@ -121,8 +121,8 @@ pub fn explain(status: &Status) -> Option<String> {
         if let Some(ours) = error.downcast_ref::<Error>() {
             return Some(ours.to_string());
         }
-        if let Some(reason) = tls::reason_of(error) {
-            return Some(format!("the connection was refused: {reason}"));
+        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            return Some(error.to_string());
         }
         cause = error.source();
     }
@@ -147,6 +147,14 @@ pub async fn connect_agent(addresses: &[String], identity: &Arc<AgentIdentity>) 
     if identity.is_expired(jiff::Timestamp::now()) {
         renew(addresses, identity).await?;
     }
+    connect_as_is(addresses, identity).await
+}
+
+/// Like [`connect_agent`], with the certificate as it is: one that has ended is shown, and good for renewing only.
+///
+/// # Errors
+/// Those of [`connect_agent`].
+pub async fn connect_as_is(addresses: &[String], identity: &Arc<AgentIdentity>) -> Result<Channel, Error> {
     connect(Connector::renewing(addresses.to_vec(), Arc::clone(identity))).await
 }
 
@@ -172,25 +180,32 @@ pub(crate) async fn connect(connector: Connector) -> Result<Channel, Error> {
 pub async fn keep_renewed(addresses: Vec<String>, identity: Arc<AgentIdentity>, stop: CancellationToken) {
     /// The wall clock is looked at this often: it may jump, and machines sleep.
     const LOOK: Duration = Duration::from_secs(600);
+    /// Between two renewals at least: a clock that is wrong must not become a storm.
+    const BREATH: Duration = Duration::from_secs(1);
     let mut backoff = crate::backoff::Backoff::new(Duration::from_secs(30), Duration::from_secs(1800));
     loop {
-        let wait = identity.until_renewal(jiff::Timestamp::now()).min(LOOK);
+        let mut wait = identity.until_renewal(jiff::Timestamp::now()).min(LOOK);
         if wait.is_zero() {
-            match renew(&addresses, &identity).await {
+            let renewed = tokio::select! {
+                () = stop.cancelled() => return,
+                renewed = renew(&addresses, &identity) => renewed,
+            };
+            let expires = identity.expires();
+            wait = match renewed {
                 Ok(()) => {
                     backoff.reset();
-                    tracing::info!(expires = %identity.expires(), "renewed the certificate");
-                    continue;
+                    tracing::info!(%expires, "renewed the certificate");
+                    BREATH
                 }
                 Err(error) => {
-                    tracing::warn!(%error, expires = %identity.expires(), "cannot renew the certificate; will try again");
+                    tracing::warn!(%error, %expires, "cannot renew the certificate; will try again");
+                    backoff.next_delay()
                 }
-            }
+            };
         }
-        let pause = if wait.is_zero() { backoff.next_delay() } else { wait };
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep(wait) => {}
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    io,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
@@ -11,7 +12,10 @@ use http::Uri;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{AgentIdentity, CONNECT_TIMEOUT, Error, Rotation, tls};
@@ -73,7 +77,7 @@ impl Connector {
 }
 
 impl Shared {
-    async fn connect(&self) -> Result<TlsStream<TcpStream>, Error> {
+    async fn connect(&self) -> Result<Speaking, Error> {
         if self.addresses.is_empty() {
             return Err(Error::NoAddress);
         }
@@ -102,24 +106,25 @@ impl Shared {
 }
 
 enum Failure {
-    Unreachable(std::io::Error),
+    Unreachable(io::Error),
     Handshake(String),
 }
 
-async fn connect_to(address: &str, config: &Arc<ClientConfig>) -> Result<TlsStream<TcpStream>, Failure> {
+async fn connect_to(address: &str, config: &Arc<ClientConfig>) -> Result<Speaking, Failure> {
     let stream = tcp(address).await.map_err(Failure::Unreachable)?;
     let _ = stream.set_nodelay(true);
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
     let name = ServerName::try_from(host.to_owned())
         .map_err(|_| Failure::Handshake(format!("{host:?} is neither an IP address nor a DNS name")))?;
-    TlsConnector::from(Arc::clone(config)).connect(name, stream).await.map_err(|error| match tls::reason_of(&error) {
+    let connected = TlsConnector::from(Arc::clone(config)).connect(name, stream).await;
+    connected.map(Speaking).map_err(|error| match tls::reason_of(&error) {
         Some(reason) => Failure::Handshake(reason),
         None => Failure::Unreachable(error),
     })
 }
 
 /// A literal address is used as it is: asking the resolver would start a thread.
-async fn tcp(address: &str) -> std::io::Result<TcpStream> {
+async fn tcp(address: &str) -> io::Result<TcpStream> {
     match address.parse::<std::net::SocketAddr>() {
         Ok(address) => TcpStream::connect(address).await,
         Err(_) => TcpStream::connect(address).await,
@@ -127,7 +132,7 @@ async fn tcp(address: &str) -> std::io::Result<TcpStream> {
 }
 
 impl tower::Service<Uri> for Connector {
-    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Response = TokioIo<Speaking>;
     type Error = Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Error>> + Send>>;
 
@@ -151,5 +156,48 @@ impl tower::Service<Uri> for Connector {
                 }
             }
         })
+    }
+}
+
+/// A connection whose TLS errors say what they mean. In TLS 1.3 a server refuses a client's certificate only after the
+/// client thinks that all is well, so the refusal comes out of a read; and of such an error HTTP keeps the text alone.
+pub struct Speaking(TlsStream<TcpStream>);
+
+fn explained(result: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+    result.map_err(|error| match tls::reason_of(&error) {
+        Some(reason) => io::Error::new(error.kind(), format!("the connection was refused: {reason}")),
+        None => error,
+    })
+}
+
+impl AsyncRead for Speaking {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        explained(Pin::new(&mut self.0).poll_read(cx, buffer))
+    }
+}
+
+impl AsyncWrite for Speaking {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(cx, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
     }
 }
