@@ -66,3 +66,142 @@ impl<'de> Deserialize<'de> for Digest {
         text.parse().map_err(serde::de::Error::custom)
     }
 }
+
+/// The canonical text of a JSON value, as RFC 8785 has it.
+pub fn canonical(value: &serde_json::Value) -> String {
+    let mut text = String::new();
+    write_value(&mut text, value);
+    text
+}
+
+fn write_value(text: &mut String, value: &serde_json::Value) {
+    match value {
+        serde_json::Value::Null => text.push_str("null"),
+        serde_json::Value::Bool(flag) => text.push_str(if *flag { "true" } else { "false" }),
+        // A JSON number without a double is one that serde_json itself could not have read.
+        serde_json::Value::Number(number) => text.push_str(&number_text(number.as_f64().unwrap_or(0.0))),
+        serde_json::Value::String(string) => write_string(text, string),
+        serde_json::Value::Array(items) => {
+            text.push('[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    text.push(',');
+                }
+                write_value(text, item);
+            }
+            text.push(']');
+        }
+        serde_json::Value::Object(members) => {
+            let mut members: Vec<_> = members.iter().collect();
+            members.sort_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
+            text.push('{');
+            for (index, (key, member)) in members.into_iter().enumerate() {
+                if index > 0 {
+                    text.push(',');
+                }
+                write_string(text, key);
+                text.push(':');
+                write_value(text, member);
+            }
+            text.push('}');
+        }
+    }
+}
+
+fn write_string(text: &mut String, string: &str) {
+    text.push('"');
+    for character in string.chars() {
+        match character {
+            '"' => text.push_str("\\\""),
+            '\\' => text.push_str("\\\\"),
+            '\u{8}' => text.push_str("\\b"),
+            '\t' => text.push_str("\\t"),
+            '\n' => text.push_str("\\n"),
+            '\u{c}' => text.push_str("\\f"),
+            '\r' => text.push_str("\\r"),
+            control if u32::from(control) < 0x20 => text.push_str(&format!("\\u{:04x}", u32::from(control))),
+            other => text.push(other),
+        }
+    }
+    text.push('"');
+}
+
+/// A double as ECMAScript's `Number::toString` writes it (ECMA-262, 6.1.6.1.20), from the shortest digits that read
+/// back as the same double.
+fn number_text(number: f64) -> String {
+    if number == 0.0 {
+        return "0".to_owned();
+    }
+    let scientific = format!("{:e}", number.abs());
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+    let count = i32::try_from(digits.len()).unwrap_or(i32::MAX);
+    // The decimal point stands after this many digits.
+    let point = exponent.parse::<i32>().unwrap_or(0) + 1;
+    let zeros = |count: i32| "0".repeat(usize::try_from(count).unwrap_or(0));
+    let body = if (count..=21).contains(&point) {
+        format!("{digits}{}", zeros(point - count))
+    } else if (1..=21).contains(&point) {
+        let (whole, fraction) = digits.split_at(usize::try_from(point).unwrap_or(0));
+        format!("{whole}.{fraction}")
+    } else if (-5..=0).contains(&point) {
+        format!("0.{}{digits}", zeros(-point))
+    } else {
+        let (first, others) = digits.split_at(1);
+        let dot = if others.is_empty() { "" } else { "." };
+        format!("{first}{dot}{others}e{:+}", point - 1)
+    };
+    if number < 0.0 { format!("-{body}") } else { body }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn canonical_is_rfc_8785() {
+        // Appendix B of the RFC and the key order of its section 3.2.3.
+        for (number, text) in [
+            (0.0, "0"),
+            (-0.0, "0"),
+            (1e21, "1e+21"),
+            (1e20, "100000000000000000000"),
+            (9_007_199_254_740_992.0, "9007199254740992"),
+            (333_333_333.333_333_3, "333333333.3333333"),
+            (1e-6, "0.000001"),
+            (1e-7, "1e-7"),
+            (-1.5, "-1.5"),
+            (5e-324, "5e-324"),
+            (1.797_693_134_862_315_7e308, "1.7976931348623157e+308"),
+            (4.5, "4.5"),
+            (0.002, "0.002"),
+        ] {
+            assert_eq!(number_text(number), text);
+        }
+        let value =
+            json!({"\u{20ac}": "Euro", "\r": "CR", "\u{fb33}": 1, "1": 2, "\u{1f600}": 3, "\u{80}": 4, "\u{f6}": 5});
+        let keys: Vec<_> =
+            canonical(&value).chars().filter(|c| "\u{20ac}\u{fb33}\u{1f600}\u{80}\u{f6}".contains(*c)).collect();
+        assert_eq!(keys, ['\u{80}', '\u{f6}', '\u{20ac}', '\u{1f600}', '\u{fb33}']);
+        assert_eq!(
+            canonical(&json!({"b": [true, null, 1.0], "a": "\u{1}\n\"\\/"})),
+            r#"{"a":"\u0001\n\"\\/","b":[true,null,1]}"#
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_read_back(number in proptest::num::f64::NORMAL) {
+            prop_assert_eq!(number_text(number).parse(), Ok(number));
+        }
+
+        #[test]
+        fn texts_read_back(text in any::<String>()) {
+            let read: String = serde_json::from_str(&canonical(&json!(text))).unwrap();
+            prop_assert_eq!(read, text);
+        }
+    }
+}

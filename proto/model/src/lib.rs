@@ -4,6 +4,7 @@
 //! [`manifest`], once; conditions are checked against the declared fields when they are compiled, so that a policy
 //! that could never fire is an error and not a silence.
 
+pub mod action;
 pub mod calendar;
 pub mod condition;
 pub mod digest;

@@ -212,3 +212,120 @@ impl From<Target> for String {
         target.to_string()
     }
 }
+
+/// Reads the name of a service or unit: letters, digits and `:_.-@` or a backslash, at most 255, as systemd has it.
+///
+/// # Errors
+/// The text is not such a name.
+pub fn unit(text: &str) -> Result<String, Invalid> {
+    let allowed = |character: char| character.is_ascii_alphanumeric() || ":_.-@\\".contains(character);
+    let good = (1..=255).contains(&text.len())
+        && text.chars().all(allowed)
+        && text.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '_');
+    let rule = "letters, digits and :_.-@\\, at most 255, the first a letter, digit or _";
+    checked(text, good, "name of a service or unit", rule)
+}
+
+/// Reads the name that a DNS tool gives a server: letters, digits, `-` and `.`, the first no `-`, at most 253.
+///
+/// # Errors
+/// The text is not such a name.
+pub fn server(text: &str) -> Result<String, Invalid> {
+    let allowed = |character: char| character.is_ascii_alphanumeric() || character == '-' || character == '.';
+    let good = (1..=253).contains(&text.len()) && text.chars().all(allowed) && !text.starts_with(['-', '.']);
+    checked(text, good, "server name", "letters, digits, - and ., the first a letter or digit")
+}
+
+/// Reads the name of a user of a host.
+///
+/// # Errors
+/// The text is not such a name.
+pub fn user(text: &str) -> Result<String, Invalid> {
+    let allowed = |character: char| character.is_ascii_alphanumeric() || "_-.".contains(character);
+    let good = (1..=32).contains(&text.len())
+        && text.chars().all(allowed)
+        && text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
+    checked(text, good, "user name", "letters, digits, _, - and ., at most 32, the first a letter or _")
+}
+
+/// Reads an absolute path that does not lead up.
+///
+/// # Errors
+/// The text is relative, has a `..` or an empty component, a control character, or is longer than 4095 bytes.
+pub fn path(text: &str) -> Result<std::path::PathBuf, Invalid> {
+    let good = text.starts_with('/')
+        && text.len() < 4096
+        && !text.chars().any(char::is_control)
+        && (text == "/" || text[1..].split('/').all(|part| !part.is_empty() && part != "." && part != ".."));
+    let rule = "it begins with / and has no '..', '.' or empty part";
+    checked(text, good, "path", rule).map(std::path::PathBuf::from)
+}
+
+/// Reads a host or address with a port: `planthost1:80`, `192.0.2.1:53`, `[2001:db8::1]:443`.
+///
+/// # Errors
+/// The text is not of this form.
+pub fn address(text: &str) -> Result<String, Invalid> {
+    let good = text.rsplit_once(':').is_some_and(|(host, port)| {
+        let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let is_host = literal
+            .map_or_else(|| is_dns_name(&host.to_ascii_lowercase()), |v6| v6.parse::<std::net::Ipv6Addr>().is_ok());
+        is_host && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    checked(text, good, "address", "host:port, with an IPv6 address in brackets")
+}
+
+/// Reads an absolute http or https URL without a password in it.
+///
+/// # Errors
+/// The text is not of this form.
+pub fn url(text: &str) -> Result<String, Invalid> {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    let good = text.len() <= 2048
+        && !text.chars().any(|character| character.is_whitespace() || character.is_control())
+        && rest.is_some_and(|rest| {
+            let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
+            let with_port =
+                authority.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+            let whole = if with_port { authority.to_owned() } else { format!("{authority}:80") };
+            address(&whole).is_ok()
+        });
+    checked(text, good, "URL", "http:// or https://, a host, perhaps a port and a path; no user or password")
+}
+
+/// Reads a name to ask a DNS server for.
+///
+/// # Errors
+/// The text is not such a name.
+pub fn domain(text: &str) -> Result<String, Invalid> {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let good = (1..=253).contains(&name.len())
+        && name.split('.').all(|label| {
+            (1..=63).contains(&label.len())
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        });
+    checked(text, good, "domain name", "labels of letters, digits, - and _, joined by dots")
+}
+
+/// Reads a regular expression, compiled once within [`crate::probe::PATTERN_SIZE_LIMIT`] to see that it can be.
+///
+/// # Errors
+/// It is none, or it needs more memory than that.
+pub fn pattern(text: &str) -> Result<String, String> {
+    let built = regex::RegexBuilder::new(text).size_limit(crate::probe::PATTERN_SIZE_LIMIT).nest_limit(64).build();
+    match built {
+        Ok(_) => Ok(text.to_owned()),
+        Err(regex::Error::CompiledTooBig(limit)) => {
+            Err(format!("the regular expression needs more than {limit} bytes: use smaller repetitions"))
+        }
+        Err(error) => {
+            let error = error.to_string();
+            let last = error.lines().last().unwrap_or("").trim_start_matches("error: ");
+            Err(format!("{text:?} is not a regular expression: {last}"))
+        }
+    }
+}
+
+fn checked(text: &str, good: bool, kind: &'static str, rule: &'static str) -> Result<String, Invalid> {
+    if good { Ok(text.to_owned()) } else { Err(Invalid { kind, text: text.to_owned(), rule }) }
+}

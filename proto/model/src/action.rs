@@ -1,0 +1,385 @@
+//! The actions and their parameters: one grammar for the manifests that ask and the agents that carry out.
+//!
+//! A value of these types has been parsed: unit names, host names and paths are what they say, and no path leads up.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use serde_json::{Map, Value};
+
+use crate::{
+    manifest::{
+        node::Node,
+        object::{self, Object, Report},
+        schema::{
+            Field, Shape,
+            shared::{default, optional, required},
+        },
+    },
+    name, unit,
+};
+
+/// An action: its name, and what it can be told.
+#[derive(Debug)]
+pub struct Action {
+    /// As manifests and `quell run` write it.
+    pub name: &'static str,
+    /// One sentence.
+    pub about: &'static str,
+    /// Its parameters.
+    pub fields: &'static [Field],
+}
+
+/// Every action.
+pub static ACTIONS: &[Action] = &[
+    Action { name: "service.restart", about: "Restarts a service; it outlives the agent.", fields: SERVICE_RESTART },
+    Action {
+        name: "log.rotate",
+        about: "Moves a log aside, compresses it and removes what is beyond retention.",
+        fields: LOG_ROTATE,
+    },
+    Action {
+        name: "dns.failover",
+        about: "Makes another DNS server the active one, if the old one still is.",
+        fields: DNS_FAILOVER,
+    },
+    Action { name: "exec", about: "Runs a program; never a shell.", fields: EXEC },
+];
+
+const SERVICE_RESTART: &[Field] = &[
+    required("service", Shape::Text, "The service of the host's agent.toml, or the systemd unit."),
+    optional(
+        "manager",
+        Shape::Choice(&["systemd", "command"]),
+        "Who looks after it; as agent.toml says when left out.",
+    ),
+];
+
+const LOG_ROTATE: &[Field] = &[
+    required("path", Shape::Path, "The log."),
+    default(
+        "method",
+        Shape::Choice(&["rename", "copy"]),
+        "rename",
+        "Moved away, or copied and cut to nothing where its writer cannot reopen it.",
+    ),
+    default("compress", Shape::Choice(&["gzip", "zstd", "none"]), "gzip", "How what was rotated is kept."),
+    default("keep", Shape::Integer, "7", "How many rotated files are kept, from 0 to 1000."),
+    optional("maxAge", Shape::Duration, "Rotated files that are older go, however few there are."),
+    default("minSize", Shape::Size, "1B", "Smaller logs are left alone."),
+    optional("after", Shape::Object(AFTER), "How the writer is told to reopen its log."),
+];
+
+const AFTER: &[Field] = &[
+    optional("signal", Shape::Choice(&["HUP", "USR1", "USR2"]), "A signal, with `service`,"),
+    optional("service", Shape::Text, "to the main process of this service;"),
+    optional("argv", Shape::List(&Shape::Text), "or a program that is run."),
+];
+
+const DNS_FAILOVER: &[Field] = &[
+    default("provider", Shape::Choice(&["command"]), "command", "Through what."),
+    required("tool", Shape::List(&Shape::Text), "The tool and its first arguments: `[dnsTool]`."),
+    required(
+        "from",
+        Shape::Text,
+        "The server that has to be the active one, else nothing is done; in a policy a `$(value)`.",
+    ),
+    required("to", Shape::Text, "The server that becomes the active one; in a policy a `$(value)`."),
+    optional(
+        "process",
+        Shape::Object(DNS_PROCESS),
+        "How the DNS process of `from` is known to be dead before anything is forced; without it nothing is.",
+    ),
+];
+
+const DNS_PROCESS: &[Field] = &[
+    optional("name", Shape::Text, "No process has this executable's name,"),
+    optional("command", Shape::Pattern, "or no command line matches this,"),
+    optional("argv", Shape::List(&Shape::Text), "or this program exits with 1: it does not run."),
+];
+
+const EXEC: &[Field] = &[
+    required("argv", Shape::List(&Shape::Text), "Program and arguments."),
+    optional("user", Shape::Text, "As whom; as the agent when left out."),
+    optional("directory", Shape::Path, "Where; `/` when left out."),
+    optional("environment", Shape::Map(&Shape::Text), "Variables, each allowed by agent.toml."),
+    default("outputLimit", Shape::Size, "64KiB", "How much of the end of its output is kept, at most 1MiB."),
+];
+
+/// What an action was told, parsed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parameters {
+    /// `service.restart`.
+    ServiceRestart(ServiceRestart),
+    /// `log.rotate`.
+    LogRotate(LogRotate),
+    /// `dns.failover`.
+    DnsFailover(DnsFailover),
+    /// `exec`.
+    Exec(Exec),
+}
+
+/// Parameters of `service.restart`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceRestart {
+    /// The service or unit.
+    pub service: String,
+    /// `systemd` or `command`; absent: as agent.toml says.
+    pub manager: Option<String>,
+}
+
+/// Parameters of `log.rotate`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogRotate {
+    /// The log: absolute, without `..`.
+    pub path: PathBuf,
+    /// How it is taken away.
+    pub method: Method,
+    /// How it is kept.
+    pub compress: Compress,
+    /// How many rotated files are kept.
+    pub keep: u32,
+    /// Rotated files that are older go.
+    pub max_age: Option<Duration>,
+    /// Smaller logs are left alone, bytes.
+    pub min_size: u64,
+    /// How the writer is told.
+    pub after: Option<After>,
+}
+
+/// How a log is taken away from its writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Renamed; the writer reopens.
+    Rename,
+    /// Copied, then cut to nothing.
+    Copy,
+}
+
+/// How a rotated log is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compress {
+    /// As `.gz`.
+    Gzip,
+    /// As `.zst`.
+    Zstd,
+    /// As it is.
+    None,
+}
+
+/// How the writer of a rotated log is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum After {
+    /// By a signal to a service.
+    Signal {
+        /// `HUP`, `USR1` or `USR2`.
+        signal: String,
+        /// The service.
+        service: String,
+    },
+    /// By running a program.
+    Run {
+        /// Program and arguments; never empty.
+        argv: Vec<String>,
+    },
+}
+
+/// Parameters of `dns.failover`, provider `command`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsFailover {
+    /// The tool and its first arguments; never empty.
+    pub tool: Vec<String>,
+    /// The server that has to be active: the compare of the compare-and-set.
+    pub from: String,
+    /// The server that becomes active; never the same.
+    pub to: String,
+    /// How the DNS process is known to be dead; absent: it is not, and nothing is forced.
+    pub process: Option<DnsProcess>,
+}
+
+/// How a DNS process is known to be dead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DnsProcess {
+    /// No process has this executable's name.
+    Name(String),
+    /// No command line matches this pattern.
+    Command(String),
+    /// This program exits with 1.
+    Run(Vec<String>),
+}
+
+/// Parameters of `exec`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exec {
+    /// Program and arguments; never empty.
+    pub argv: Vec<String>,
+    /// As whom; absent: as the agent.
+    pub user: Option<String>,
+    /// Where; absent: `/`.
+    pub directory: Option<PathBuf>,
+    /// Variables.
+    pub environment: BTreeMap<String, String>,
+    /// How much of the end of its output is kept, bytes.
+    pub output_limit: u64,
+}
+
+impl Parameters {
+    /// Parses what an action is told, every value filled in.
+    ///
+    /// # Errors
+    /// There is no such action, or the parameters are not of its grammar; every fault, one after another.
+    pub fn parse(action: &str, with: &Map<String, Value>) -> Result<Self, String> {
+        let node = Node::from_json(&Value::Object(with.clone()));
+        let report = Report::default();
+        let parameters = read(action, &node, "with", &report);
+        let faults: Vec<_> = report.into_faults().into_iter().map(|(_, message)| message).collect();
+        parameters.filter(|_| faults.is_empty()).ok_or_else(|| format!("{action}: {}", faults.join("; ")))
+    }
+
+    /// What only one plan may hold at a time on a host: `unit:named`, `path:/var/log/app.log`, `dns`. Empty for
+    /// programs, of which nobody knows what they touch.
+    pub fn resources(&self) -> Vec<String> {
+        match self {
+            Self::ServiceRestart(restart) => vec![format!("unit:{}", restart.service)],
+            Self::LogRotate(rotate) => vec![format!("path:{}", rotate.path.display())],
+            Self::DnsFailover(_) => vec!["dns".to_owned()],
+            Self::Exec(_) => Vec::new(),
+        }
+    }
+}
+
+/// Reads parameters; faults go to the report.
+pub(crate) fn read(action: &str, with: &Node, path: &str, report: &Report) -> Option<Parameters> {
+    let Some(known) = ACTIONS.iter().find(|known| known.name == action) else {
+        report.fault(with.place, object::unknown("action", action, ACTIONS.iter().map(|known| known.name)));
+        return None;
+    };
+    let object = Object::new(with, known.fields, path, report)?;
+    match known.name {
+        "service.restart" => service_restart(&object).map(Parameters::ServiceRestart),
+        "log.rotate" => log_rotate(&object).map(Parameters::LogRotate),
+        "dns.failover" => dns_failover(&object).map(Parameters::DnsFailover),
+        _ => exec(&object).map(Parameters::Exec),
+    }
+}
+
+fn service_restart(object: &Object<'_>) -> Option<ServiceRestart> {
+    let manager = object.parsed("manager", |text| one_of(text, &["systemd", "command"]).map(str::to_owned));
+    Some(ServiceRestart { service: object.parsed("service", name::unit)?, manager })
+}
+
+fn log_rotate(object: &Object<'_>) -> Option<LogRotate> {
+    let after = object.object("after").and_then(|after| self::after(&after));
+    let method = object.parsed("method", |text| match text {
+        "rename" => Ok(Method::Rename),
+        "copy" => Ok(Method::Copy),
+        other => Err(format!("`method` is rename or copy, not {other:?}")),
+    });
+    let compress = object.parsed("compress", |text| match text {
+        "gzip" => Ok(Compress::Gzip),
+        "zstd" => Ok(Compress::Zstd),
+        "none" => Ok(Compress::None),
+        other => Err(format!("`compress` is gzip, zstd or none, not {other:?}")),
+    });
+    let (keep, max_age) = (object.parsed("keep", |text| whole(text, 0, 1000)), object.parsed("maxAge", unit::duration));
+    let min_size = object.parsed("minSize", unit::size);
+    Some(LogRotate {
+        path: object.parsed("path", name::path)?,
+        method: method?,
+        compress: compress?,
+        keep: keep?,
+        max_age,
+        min_size: min_size?,
+        after,
+    })
+}
+
+fn after(object: &Object<'_>) -> Option<After> {
+    let signal = object.parsed("signal", |text| one_of(text, &["HUP", "USR1", "USR2"]).map(str::to_owned));
+    let service = object.parsed("service", name::unit);
+    let argv = argv(object, "argv");
+    match (signal, service, argv) {
+        (Some(signal), Some(service), None) => Some(After::Signal { signal, service }),
+        (None, None, Some(argv)) => Some(After::Run { argv }),
+        _ => {
+            let message = "`after` is { signal: HUP, service: NAME } or { argv: [program, …] }";
+            object.report.fault(object.place, message);
+            None
+        }
+    }
+}
+
+fn dns_failover(object: &Object<'_>) -> Option<DnsFailover> {
+    object.parsed("provider", |text| one_of(text, &["command"]).map(drop));
+    let tool = argv(object, "tool");
+    let process = object.object("process").and_then(|process| dns_process(&process));
+    let (from, to) = (object.parsed("from", name::server), object.parsed("to", name::server));
+    let (from, to) = (from?, to?);
+    if from == to {
+        object.report.fault(
+            object.place_of("to"),
+            format!("`from` and `to` are both {from:?}: there is nothing to fail over to"),
+        );
+    }
+    Some(DnsFailover { tool: tool?, from, to, process })
+}
+
+fn dns_process(object: &Object<'_>) -> Option<DnsProcess> {
+    match object.exactly_one(&["name", "command", "argv"])? {
+        "name" => object.text("name").map(DnsProcess::Name),
+        "command" => object.parsed("command", name::pattern).map(DnsProcess::Command),
+        _ => argv(object, "argv").map(DnsProcess::Run),
+    }
+}
+
+fn exec(object: &Object<'_>) -> Option<Exec> {
+    let environment = object.members("environment").iter().filter_map(|(key, node)| {
+        if !is_variable(&key.text) {
+            object.report.fault(key.place, format!("{:?} is not the name of an environment variable", key.text));
+        }
+        let value = object.parse_node("environment", node, &Shape::Text, &no_control)?;
+        Some((key.text.clone(), value))
+    });
+    let environment = environment.collect();
+    let (user, directory) = (object.parsed("user", name::user), object.parsed("directory", name::path));
+    let output_limit = object.parsed("outputLimit", |text| match unit::size(text) {
+        Ok(size) if size <= 1 << 20 => Ok(size),
+        Ok(_) => Err("`outputLimit` is at most 1MiB".to_owned()),
+        Err(error) => Err(error.to_string()),
+    });
+    Some(Exec { argv: argv(object, "argv")?, user, directory, environment, output_limit: output_limit? })
+}
+
+/// Program and arguments; absent when it was left out or is empty.
+pub(crate) fn argv(object: &Object<'_>, field: &str) -> Option<Vec<String>> {
+    let argv = object.list(field, no_control);
+    let empty = argv.first().is_none_or(String::is_empty);
+    if object.has(field) && empty && object.report.is_clean() {
+        object.report.fault(object.place_of(field), format!("`{field}` is empty: name a program"));
+    }
+    (!empty).then_some(argv)
+}
+
+/// An argument: no byte 0, which would end it early.
+fn no_control(text: &str) -> Result<String, String> {
+    if text.contains('\0') { Err(format!("{text:?} holds a zero byte")) } else { Ok(text.to_owned()) }
+}
+
+fn is_variable(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+fn one_of<'a>(text: &'a str, words: &[&str]) -> Result<&'a str, String> {
+    if words.contains(&text) { Ok(text) } else { Err(format!("{text:?} is not one of {}", words.join(", "))) }
+}
+
+/// A whole number within bounds.
+pub(crate) fn whole(text: &str, least: u32, most: u32) -> Result<u32, String> {
+    text.parse()
+        .ok()
+        .filter(|number| (least..=most).contains(number))
+        .ok_or_else(|| format!("{text} is not a whole number from {least} to {most}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,66 @@
+use serde_json::json;
+
+use super::*;
+
+fn parse(action: &str, with: &Value) -> Result<Parameters, String> {
+    Parameters::parse(action, with.as_object().unwrap())
+}
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let rotate = parse("log.rotate", &json!({"path": "/var/log/app.log"})).unwrap();
+    assert_eq!(rotate.resources(), ["path:/var/log/app.log"]);
+    let Parameters::LogRotate(rotate) = rotate else { panic!("{rotate:?}") };
+    assert_eq!((rotate.method, rotate.compress, rotate.keep), (Method::Rename, Compress::Gzip, 7));
+    assert_eq!((rotate.min_size, rotate.max_age, rotate.after), (1, None, None));
+}
+
+#[test]
+fn everything_can_be_said() {
+    let rotate = json!({"path": "/var/log/app.log", "method": "copy", "compress": "zstd", "keep": 3, "maxAge": "30d",
+        "minSize": "1MiB", "after": {"signal": "HUP", "service": "app.service"}});
+    let Ok(Parameters::LogRotate(rotate)) = parse("log.rotate", &rotate) else { panic!() };
+    assert_eq!(rotate.max_age, Some(Duration::from_secs(30 * 86_400)));
+    assert_eq!(rotate.after, Some(After::Signal { signal: "HUP".to_owned(), service: "app.service".to_owned() }));
+    let failover = json!({"tool": ["dnsTool"], "from": "dns1", "to": "dns2", "process": {"argv": ["pgrep", "named"]}});
+    let Ok(Parameters::DnsFailover(failover)) = parse("dns.failover", &failover) else { panic!() };
+    assert_eq!(failover.process, Some(DnsProcess::Run(vec!["pgrep".to_owned(), "named".to_owned()])));
+    let exec = json!({"argv": ["true", "-q"], "user": "sre", "directory": "/tmp", "environment": {"LANG": "C"},
+        "outputLimit": "1KiB"});
+    let Ok(Parameters::Exec(exec)) = parse("exec", &exec) else { panic!() };
+    assert_eq!((exec.output_limit, exec.environment["LANG"].as_str()), (1024, "C"));
+    let restart = parse("service.restart", &json!({"service": "orders", "manager": "command"})).unwrap();
+    assert_eq!(restart.resources(), ["unit:orders"]);
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    for (action, with, message) in [
+        ("service.restrat", json!({}), "unknown action `service.restrat`: did you mean `service.restart`?"),
+        ("service.restart", json!({}), "`with` lacks `service`"),
+        ("service.restart", json!({"service": "a; rm"}), "\"a; rm\" is not a name of a service or unit"),
+        ("service.restart", json!({"service": "--all"}), "\"--all\" is not a name"),
+        ("log.rotate", json!({"path": "var/log/x"}), "\"var/log/x\" is not a path: it begins with /"),
+        ("log.rotate", json!({"path": "/var/../etc"}), "no '..'"),
+        ("log.rotate", json!({"path": "/x", "keep": 1.5}), "1.5 is not a whole number from 0 to 1000"),
+        ("log.rotate", json!({"path": "/x", "minSize": 5}), "it has no unit"),
+        (
+            "log.rotate",
+            json!({"path": "/x", "after": {"signal": "KILL", "service": "a"}}),
+            "\"KILL\" is not one of HUP",
+        ),
+        ("log.rotate", json!({"path": "/x", "after": {"signal": "HUP"}}), "`after` is { signal: HUP, service: NAME }"),
+        ("dns.failover", json!({"tool": ["t"], "from": "dns1", "to": "dns1"}), "nothing to fail over to"),
+        ("dns.failover", json!({"tool": ["t"], "to": "dns1"}), "lacks `from`"),
+        ("dns.failover", json!({"tool": ["t"], "from": "-f", "to": "dns1"}), "\"-f\" is not a server name"),
+        ("dns.failover", json!({"tool": [], "from": "dns2", "to": "dns1"}), "`tool` is empty"),
+        ("exec", json!({"argv": ["a\u{0}b"]}), "zero byte"),
+        ("exec", json!({"argv": "ls -l"}), "`argv` is text, not a list"),
+        ("exec", json!({"argv": ["ls"], "environment": {"A=B": "x"}}), "not the name of an environment variable"),
+        ("exec", json!({"argv": ["ls"], "outputLimit": "2MiB"}), "at most 1MiB"),
+        ("exec", json!({"argv": ["ls"], "shell": true}), "unknown field `shell`"),
+    ] {
+        let error = parse(action, &with).unwrap_err();
+        assert!(error.contains(message), "{action} {with}: {error}");
+    }
+}

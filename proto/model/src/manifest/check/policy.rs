@@ -1,0 +1,325 @@
+//! Policies: what they observe, and what holds them back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    action::whole,
+    condition::Declared,
+    manifest::{
+        node::{Content, Key, Node},
+        object::{Object, Short},
+        schema::Shape,
+    },
+    name::ObjectName,
+    policy::{
+        Budget, ComputedValue, Disturb, Escalate, Family, Guards, Mode, Policy, Quorum, Severity, Signal, TargetRule,
+        Toil,
+    },
+    probe::Probe,
+    unit,
+    value::Value,
+};
+
+use super::{
+    Head,
+    conditions::Context,
+    parts::{identifier, selector},
+    probe::probe,
+    rung, trigger,
+};
+
+/// Names that conditions use for themselves.
+const RESERVED: [&str; 8] = ["host", "probe", "signal", "value", "plan", "outcome", "ledger", "target"];
+
+/// Reads a policy.
+pub(super) fn policy(head: Option<Head>, spec: &Object<'_>) -> Option<Policy> {
+    let description = spec.text("description");
+    let service = spec.parsed("service", str::parse::<ObjectName>);
+    let problem = spec.parsed("problem", str::parse::<ObjectName>);
+    let severity = spec.parsed("severity", severity);
+    let toil = spec.object("toil").and_then(|toil| self::toil(&toil));
+    let mode = spec.parsed("mode", mode);
+    let hosts = selector(spec, "hosts");
+    let probes = probes(spec);
+    let mut target = spec.short("target");
+    let element = target.as_mut().and_then(each);
+    let is_fleet = matches!(&target, Some(Short::Text(text)) if text == "fleet");
+    let context = Context {
+        declared: Declared {
+            probes: Some(&probes),
+            element: element.as_ref().map(|(family, variable)| (variable.as_str(), *family)),
+            ..Declared::default()
+        },
+        per_host: is_fleet.then(|| per_host(&probes)),
+    };
+    let target = target_rule(target.as_ref(), element.clone(), &context);
+    let allowed = one_of(spec);
+    let mut values_known = BTreeMap::new();
+    let values = values(spec, &context, &allowed, &mut values_known);
+    let context = Context { declared: Declared { values: values_known, ..context.declared }, ..context };
+    let signals = signals(spec, &context, is_fleet);
+    let names: Vec<_> = spec.members("signals").iter().map(|(key, _)| key.text.as_str()).collect();
+    let context = Context { declared: Declared { signals: names, ..context.declared }, ..context };
+    let trigger = spec.object("trigger").and_then(|trigger| trigger::trigger(&trigger, &context));
+    let expect = spec.object("expect").and_then(|expect| expect.parsed("every", unit::duration));
+    let tell = spec.objects("tell").iter().filter_map(|tell| trigger::tell(tell, &context)).collect();
+    let ladder = rung::ladder(spec, &context, is_fleet);
+    let guards = spec.object("guards").and_then(|guards| self::guards(&guards));
+    let escalate = spec.object("escalate").and_then(|escalate| {
+        let (to, after) = (escalate.parsed("to", str::parse::<ObjectName>), escalate.parsed("after", unit::duration));
+        Some(Escalate { to: to?, after: after? })
+    });
+    if mode == Some(Mode::Enforce) && !spec.has("escalate") {
+        let message = "a policy that acts says who is called when nothing helps: add `escalate: { to: CONTACT }`";
+        spec.report.fault(spec.place_of("mode"), message);
+    }
+    let Head { name, digest } = head?;
+    if problem.is_none() {
+        spec.report.filled_in("spec.problem", name.name.as_str());
+    }
+    Some(Policy {
+        problem: problem.as_ref().unwrap_or(&name.name).to_string(),
+        name,
+        digest,
+        description: description?,
+        service,
+        severity: severity?,
+        toil,
+        mode: mode?,
+        hosts,
+        target: target?,
+        values,
+        signals,
+        trigger: trigger?,
+        expect,
+        tell,
+        ladder,
+        guards: guards?,
+        escalate,
+        defaults: spec.report.take_defaults(),
+        probes,
+    })
+}
+
+fn severity(text: &str) -> Result<Severity, String> {
+    match text {
+        "page" => Ok(Severity::Page),
+        "ticket" => Ok(Severity::Ticket),
+        "info" => Ok(Severity::Info),
+        other => Err(format!("`severity` is page, ticket or info, not {other:?}")),
+    }
+}
+
+fn mode(text: &str) -> Result<Mode, String> {
+    match text {
+        "observe" => Ok(Mode::Observe),
+        "propose" => Ok(Mode::Propose),
+        "enforce" => Ok(Mode::Enforce),
+        other => Err(format!("`mode` is observe, propose or enforce, not {other:?}")),
+    }
+}
+
+fn toil(object: &Object<'_>) -> Option<Toil> {
+    let minutes = object.parsed("minutes", |text| {
+        let minutes = text.parse::<f64>().ok().filter(|minutes| (0.0..=100_000.0).contains(minutes));
+        minutes.ok_or_else(|| format!("{text} is not a number of minutes"))
+    });
+    let category = object.text("category");
+    Some(Toil { minutes: minutes?, category: category? })
+}
+
+/// Checks the name of a probe, value, signal or element.
+fn check_name(object: &Object<'_>, key: &Key) {
+    if let Err(message) = identifier(&key.text) {
+        object.report.fault(key.place, message);
+    } else if RESERVED.contains(&key.text.as_str()) {
+        object.report.fault(key.place, format!("`{}` means something else in conditions: take another name", key.text));
+    }
+}
+
+fn probes(spec: &Object<'_>) -> BTreeMap<String, Probe> {
+    let shape = spec.shape("probes").fields();
+    let read = |(key, node): &(Key, Node)| {
+        check_name(spec, key);
+        let path = format!("{}.{}", spec.path_of("probes"), key.text);
+        let probe = probe(&Object::new(node, shape, &path, spec.report)?)?;
+        Some((key.text.clone(), probe))
+    };
+    spec.members("probes").iter().filter_map(read).collect()
+}
+
+/// Probes that give a value for each host rather than one for the fleet.
+fn per_host(probes: &BTreeMap<String, Probe>) -> BTreeSet<String> {
+    let one = |probe: &Probe| probe.on.as_ref().is_some_and(|on| on.pick == Some(1));
+    let names = probes.iter().filter(|(_, probe)| !one(probe)).map(|(name, _)| name.clone());
+    names.chain(["host".to_owned()]).collect()
+}
+
+/// The family and the variable of a target `each`.
+fn each(target: &mut Short<'_>) -> Option<(Family, String)> {
+    let Short::Long(long) = target else { return None };
+    let family = long.parsed("each", |text| match text {
+        "host.disks" => Ok(Family::Disks),
+        "host.network" => Ok(Family::Network),
+        other => Err(format!("`each` is host.disks or host.network, not {other:?}")),
+    });
+    let variable = long.parsed("as", |text| match identifier(text) {
+        Ok(name) if RESERVED.contains(&name.as_str()) => Err(format!("`{name}` means something else in conditions")),
+        other => other,
+    });
+    Some((family?, variable?))
+}
+
+fn target_rule(
+    target: Option<&Short<'_>>,
+    element: Option<(Family, String)>,
+    context: &Context<'_>,
+) -> Option<TargetRule> {
+    match (target?, element) {
+        (Short::Text(text), _) if text == "fleet" => Some(TargetRule::Fleet),
+        (Short::Text(_), _) => Some(TargetRule::Host),
+        (Short::Long(long), Some((family, variable))) => {
+            let filter = long.node("where").and_then(|node| context.condition_at(long, "where", node));
+            Some(TargetRule::Each { family, variable, filter })
+        }
+        (Short::Long(_), None) => None,
+    }
+}
+
+/// What each value may be, by its name.
+fn one_of(spec: &Object<'_>) -> BTreeMap<String, Vec<Value>> {
+    let mut allowed = BTreeMap::new();
+    for (key, node) in spec.members("values") {
+        let Some(list) = node.get("oneOf") else { continue };
+        let Content::List(items) = &list.content else { continue };
+        let values: Vec<_> = items.iter().filter_map(scalar).collect();
+        if values.len() < items.len() || values.is_empty() {
+            spec.report.fault(list.place, "`oneOf` lists texts, numbers or truth values, at least one");
+        }
+        allowed.insert(key.text.clone(), values);
+    }
+    allowed
+}
+
+fn scalar(node: &Node) -> Option<Value> {
+    match &node.content {
+        Content::Flag(flag) => Some(Value::Flag(*flag)),
+        Content::Number(number) => Some(Value::Number(*number)),
+        Content::Text { text, .. } => Some(Value::Text(text.clone())),
+        _ => None,
+    }
+}
+
+/// Reads the values, each after those that it needs: in rounds, as the canonical form has no order of its own.
+fn values<'a>(
+    spec: &Object<'a>,
+    context: &Context<'a>,
+    allowed: &'a BTreeMap<String, Vec<Value>>,
+    known: &mut BTreeMap<&'a str, &'a [Value]>,
+) -> Vec<ComputedValue> {
+    let mut pending = Vec::new();
+    for (key, node) in spec.members("values") {
+        check_name(spec, key);
+        let path = format!("{}.{}", spec.path_of("values"), key.text);
+        if let Some(object) = Object::new(node, spec.shape("values").fields(), &path, spec.report) {
+            object.items("oneOf");
+            pending.push((key, object));
+        }
+    }
+    let all: BTreeMap<&str, &[Value]> =
+        allowed.iter().map(|(name, values)| (name.as_str(), values.as_slice())).collect();
+    let declared =
+        |values: &BTreeMap<&'a str, &'a [Value]>| Declared { values: values.clone(), ..context.declared.clone() };
+    let mut ordered = Vec::new();
+    while !pending.is_empty() {
+        let ready = pending.iter().position(|(_, object)| {
+            let text = object.node("is").and_then(Node::text);
+            text.is_some_and(|text| crate::condition::Expression::compile(text, &declared(known)).is_ok())
+        });
+        let Some(ready) = ready else { break };
+        let (key, object) = pending.remove(ready);
+        let context = Context { declared: declared(known), per_host: context.per_host.clone() };
+        let is = context.expression(&object, "is");
+        if let (Some(is), Some((name, values))) = (is, allowed.get_key_value(&key.text)) {
+            ordered.push(ComputedValue { name: key.text.clone(), is, one_of: values.clone() });
+            known.insert(name, values);
+        }
+    }
+    for (_, object) in &pending {
+        let context = Context { declared: declared(&all), per_host: context.per_host.clone() };
+        if context.expression(object, "is").is_some() {
+            object.report.fault(object.place_of("is"), "the value needs itself, by way of others: break the circle");
+        }
+    }
+    known.extend(all);
+    ordered
+}
+
+fn signals<'a>(spec: &Object<'a>, context: &Context<'a>, is_fleet: bool) -> BTreeMap<String, Signal> {
+    let mut signals = BTreeMap::new();
+    let Shape::Map(shape) = spec.shape("signals") else { return signals };
+    for (key, node) in spec.members("signals") {
+        check_name(spec, key);
+        let signal = match spec.short_node("signals", node, shape) {
+            None => continue,
+            Some(Short::Text(_)) => {
+                context.condition_at(spec, "signals", node).map(|that| Signal { that, quorum: None })
+            }
+            Some(Short::Long(long)) => {
+                let quorum = quorum(&long, is_fleet);
+                let context = if quorum.is_some() { context.with_quorum() } else { context.clone() };
+                context.condition(&long, "that").map(|that| Signal { that, quorum })
+            }
+        };
+        signals.extend(signal.map(|signal| (key.text.clone(), signal)));
+    }
+    signals
+}
+
+fn quorum(object: &Object<'_>, is_fleet: bool) -> Option<Quorum> {
+    let quorum = object.parsed("quorum", |text| {
+        let numbers = text.split_once(" of ").and_then(|(of, among)| Some((of.parse().ok()?, among.parse().ok()?)));
+        numbers
+            .filter(|(of, among)| (1..=*among).contains(of))
+            .map(|(of, among)| Quorum { of, among })
+            .ok_or_else(|| format!("{text:?} is not a quorum: write `2 of 3`"))
+    });
+    if object.has("quorum") && !is_fleet {
+        let message = "a quorum counts observing hosts, so it needs `target: fleet`";
+        object.report.fault(object.place_of("quorum"), message);
+    }
+    quorum
+}
+
+fn guards(object: &Object<'_>) -> Option<Guards> {
+    let cooldown = object.parsed("cooldown", unit::duration);
+    let calendar = object.parsed("calendar", str::parse::<ObjectName>);
+    let disturb = object.object("disturb").and_then(|disturb| {
+        let hosts = disturb.parsed("hosts", |text| whole(text, 0, 1_000_000));
+        let (percent, over) = (disturb.parsed("percent", unit::percent), disturb.parsed("over", unit::duration));
+        Some(Disturb { hosts: hosts?, percent: percent?, over: over? })
+    });
+    let budget = object.object("budget").and_then(|budget| {
+        let count = |text: &str| whole(text, 0, 1_000_000);
+        let (per_target, per_policy) = (budget.parsed("perTarget", count), budget.parsed("perPolicy", count));
+        let within = budget.parsed("within", unit::duration);
+        Some(Budget { per_target: per_target?, per_policy: per_policy?, within: within? })
+    });
+    let yield_to = object.list("yieldTo", yields_to);
+    let calendar = calendar?;
+    let calendar = Some(calendar).filter(|calendar| calendar.as_str() != "always");
+    Some(Guards { cooldown: cooldown?, calendar, disturb: disturb?, budget: budget?, yield_to })
+}
+
+fn yields_to(text: &str) -> Result<String, String> {
+    let good = match text.split_once(' ') {
+        Some(("boot", duration)) => unit::duration(duration).is_ok(),
+        Some(_) => false,
+        None => matches!(text, "package-lock" | "human-session"),
+    };
+    if good {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{text:?}: there are package-lock, human-session and `boot 5m`"))
+    }
+}
