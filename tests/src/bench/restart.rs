@@ -189,3 +189,15 @@ impl Drop for EndAtLast {
         crate::fleet::process::end_by_pid_file(&self.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use quell_model::manifest;
+
+    #[test]
+    fn the_policy_is_one() {
+        let file = manifest::File { name: "bench.yaml".to_owned(), text: super::POLICY.to_owned() };
+        let parsed = manifest::parse(&[file]).unwrap_or_else(|errors| panic!("{errors:#?}"));
+        assert_eq!(parsed.len(), 2);
+    }
+}
