@@ -15,5 +15,6 @@ pub mod rpc;
 pub mod session;
 pub mod store;
 pub mod systemd;
+pub mod tasks;
 pub mod web;
 pub mod wire;

@@ -3,7 +3,20 @@
 //! Who may call what stands in the link's table and was checked before a call comes here. A handler validates what came,
 //! asks the decider or reads the state that it published, and answers with views.
 
+mod apply;
+mod argument;
+mod change;
+mod decide;
+mod events;
 pub mod gate;
+mod grant;
+mod operator;
+mod read;
 pub mod status;
+pub mod view;
+mod why;
 
-pub use self::gate::Gate;
+pub use self::{
+    gate::Gate,
+    operator::{Context, Operators},
+};

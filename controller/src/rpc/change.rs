@@ -1,0 +1,135 @@
+//! Run, Hold, Release, ResetBreaker: what people do, and keep from being done.
+
+use std::time::Duration;
+
+use quell_engine::input::{HoldScope, Reply, Request as Wanted};
+use quell_wire::v1::{
+    HoldRequest, HoldResponse, ReleaseRequest, ReleaseResponse, ResetBreakerRequest, ResetBreakerResponse, RunRequest,
+    RunResponse,
+};
+use tonic::Status;
+
+use super::{
+    argument,
+    operator::{Caller, Operators},
+    status, view,
+};
+
+/// How long a step of a run may take when nobody says.
+const STEP: Duration = Duration::from_secs(300);
+/// The longest that a step of a run may take.
+const LONGEST_STEP: Duration = Duration::from_secs(24 * 3_600);
+/// The longest hold; a longer one is a policy.
+const LONGEST_HOLD: Duration = Duration::from_secs(366 * 86_400);
+/// Largest parameters of an action, bytes.
+const PARAMETER_BYTES: usize = 64 << 10;
+/// Longest identifier of a request, bytes.
+const REQUEST_ID_BYTES: usize = 128;
+
+impl Operators {
+    /// Runs an action by hand.
+    pub(super) async fn run_action(&self, caller: Caller, request: RunRequest) -> Result<RunResponse, Status> {
+        let timeout = match request.timeout_ms {
+            0 => STEP,
+            millis => argument::span("the time-out", millis, LONGEST_STEP)?,
+        };
+        if request.waves.contains(&0) {
+            return Err(Status::invalid_argument("a wave of 0 hosts never ends: write sizes of at least 1"));
+        }
+        if request.request_id.len() > REQUEST_ID_BYTES {
+            return Err(Status::invalid_argument(format!(
+                "a request's identifier has at most {REQUEST_ID_BYTES} bytes"
+            )));
+        }
+        let request_id = match request.request_id.as_str() {
+            "" => uuid::Uuid::now_v7().to_string(),
+            given => given.to_owned(),
+        };
+        let wanted = Wanted::Run {
+            action: request.action,
+            selector: argument::selector(&request.selector)?,
+            with: parameters(&request.parameters_json)?,
+            waves: request.waves,
+            dry_run: request.dry_run,
+            timeout,
+            reason: argument::note(&request.reason)?,
+            request_id,
+        };
+        match self.ask(caller.actor, wanted).await? {
+            Reply::Plan { plan, targets, hold } => {
+                Ok(RunResponse { plan_id: plan.to_string(), hold: hold.map(|no| view::hold(&plan, &no)), targets })
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Holds a host, a policy or an incident; or freezes hosts.
+    pub(super) async fn hold_something(&self, caller: Caller, request: HoldRequest) -> Result<HoldResponse, Status> {
+        let scope = match request.kind.as_str() {
+            "host" => HoldScope::Host(argument::parse(&request.name)?),
+            "policy" => HoldScope::Policy(argument::policy(&self.context.decider.state(), &request.name)?),
+            "incident" => HoldScope::Incident(argument::parse(&request.name)?),
+            "hosts" => HoldScope::Hosts(argument::selector(&request.name)?),
+            other => {
+                let message = format!("{other:?} cannot be held; there are host, policy, incident and hosts");
+                return Err(Status::invalid_argument(message));
+            }
+        };
+        let span = argument::span("the length of a hold", request.for_ms, LONGEST_HOLD)?;
+        let reason = argument::reason(&request.reason)?;
+        match self.ask(caller.actor, Wanted::Hold { scope, span, reason }).await? {
+            Reply::Window(id) => Ok(HoldResponse { window: self.look(|viewer| viewer.window_with(id)) }),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Ends holds and freezes.
+    pub(super) async fn release_holds(
+        &self,
+        caller: Caller,
+        request: ReleaseRequest,
+    ) -> Result<ReleaseResponse, Status> {
+        let window = match (request.window.as_str(), request.all) {
+            ("", true) => None,
+            ("", false) => return Err(Status::invalid_argument("name the hold to end (win-3), or ask for all")),
+            (_, true) => return Err(Status::invalid_argument("name one hold or ask for all, not both")),
+            (window, false) => Some(argument::parse(window)?),
+        };
+        let reason = argument::note(&request.reason)?;
+        match self.ask(caller.actor, Wanted::Release { window, reason }).await? {
+            Reply::Released(windows) => {
+                Ok(ReleaseResponse { released: windows.iter().map(ToString::to_string).collect() })
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Closes a policy's breaker.
+    pub(super) async fn close_breaker(
+        &self,
+        caller: Caller,
+        request: ResetBreakerRequest,
+    ) -> Result<ResetBreakerResponse, Status> {
+        let policy = argument::policy(&self.context.decider.state(), &request.policy)?;
+        let reason = argument::reason(&request.reason)?;
+        self.ask(caller.actor, Wanted::ResetBreaker { policy, reason }).await?;
+        Ok(ResetBreakerResponse {})
+    }
+}
+
+/// An action's parameters: a JSON object.
+fn parameters(text: &str) -> Result<serde_json::Map<String, serde_json::Value>, Status> {
+    if text.len() > PARAMETER_BYTES {
+        return Err(Status::invalid_argument(format!("the parameters have more than {PARAMETER_BYTES} bytes")));
+    }
+    if text.trim().is_empty() {
+        return Ok(serde_json::Map::new());
+    }
+    serde_json::from_str(text)
+        .map_err(|error| Status::invalid_argument(format!("the parameters are not a JSON object: {error}")))
+}
+
+/// The engine answered something else than was asked.
+pub(super) fn unexpected(reply: &quell_engine::input::Reply) -> Status {
+    status::internal(&format!("the engine answered {reply:?}"))
+}
