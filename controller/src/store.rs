@@ -17,13 +17,22 @@ use quell_engine::{Change, State, state::Table};
 use quell_model::digest::Digest;
 use tokio::sync::watch;
 
-mod chain;
+mod blobs;
+pub(crate) mod chain;
+pub(crate) mod checkpoint;
+mod disk;
 mod error;
+pub(crate) mod files;
+mod history;
 mod memory;
 mod record;
+pub(crate) mod recover;
 mod rows;
+pub(crate) mod segment;
+mod view;
 
 pub use chain::{LEASE_TAKEN, RESTORED, starts_after_restore};
+pub use disk::{DiskStore, Options};
 pub use error::Error;
 pub use memory::MemoryStore;
 pub use record::{Record, RecordWrite};
@@ -38,7 +47,8 @@ impl std::fmt::Display for Revision {
     }
 }
 
-/// The right to write: the sequence number of the record by which the lease was taken. A newer one ends all older ones.
+/// The right to write: the sequence number of the record by which the lease was taken. A newer one ends all older ones;
+/// 0, before any lease was taken, is the right to write nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Fence(pub u64);
 

@@ -18,7 +18,6 @@ pub const RESTORED: &str = "restored";
 /// A record and the bytes that are stored, hashed and synced.
 pub(crate) struct Encoded {
     pub(crate) record: Record,
-    #[expect(dead_code, reason = "the log writes them")]
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -52,7 +51,13 @@ fn encode(head: Head, change: Change, inline: usize, spill: Spill<'_>) -> Result
         writes: change
             .writes
             .into_iter()
-            .map(|write| RecordWrite { table: write.table, key: write.key, row: write.row, blob: None })
+            .map(|write| RecordWrite {
+                table: write.table,
+                key: write.key,
+                // A row that is null cannot be told from none.
+                row: write.row.filter(|row| !row.is_null()),
+                blob: None,
+            })
             .collect(),
         hash: Digest::default(),
     };
@@ -98,7 +103,7 @@ pub(crate) fn admit(
     head: Head,
     mut revision_of: impl FnMut(quell_engine::state::Table, &str) -> Result<Revision, Error>,
 ) -> Result<(), Error> {
-    if given != current {
+    if given != current || current == Fence::default() {
         return Err(Error::Fenced { given, current });
     }
     for guard in guards {

@@ -98,7 +98,6 @@ pub enum Error {
 }
 
 /// What to do about damage that the log itself cannot repair.
-#[expect(dead_code, reason = "the log says it")]
 pub(crate) const RESTORE: &str =
     "Nothing was changed. Restore the newest backup (`quell-controller restore`), or put the file back from a copy";
 
@@ -109,7 +108,6 @@ impl Error {
     }
 
     /// An I/O error with its context; a full disk is told apart.
-    #[expect(dead_code, reason = "the log uses it")]
     pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |source| match source.kind() {
