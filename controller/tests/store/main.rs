@@ -1,9 +1,5 @@
 //! The store's promises, held over every store, and over every kind of damage to the one on disk.
 
-mod backups;
 mod conformance;
-mod crash;
-mod damage;
-mod deciding;
 mod disk;
 mod support;

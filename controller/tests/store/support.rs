@@ -8,19 +8,19 @@ use quell_engine::{Actor, Change, Write, state::Table};
 use serde_json::{Value, json};
 
 /// The second that a record is made at.
-pub fn at(second: i64) -> Timestamp {
+pub(crate) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
 }
 
-pub fn put(table: Table, key: &str, row: Value) -> Write {
+pub(crate) fn put(table: Table, key: &str, row: Value) -> Write {
     Write { table, key: key.to_owned(), row: Some(row) }
 }
 
-pub fn remove(table: Table, key: &str) -> Write {
+pub(crate) fn remove(table: Table, key: &str) -> Write {
     Write { table, key: key.to_owned(), row: None }
 }
 
-pub fn change(kind: &'static str, second: i64, writes: Vec<Write>) -> Change {
+pub(crate) fn change(kind: &'static str, second: i64, writes: Vec<Write>) -> Change {
     Change {
         time: at(second),
         actor: Actor::Timer,
@@ -32,17 +32,17 @@ pub fn change(kind: &'static str, second: i64, writes: Vec<Write>) -> Change {
     }
 }
 
-pub fn commit(store: &mut dyn Store, fence: Fence, changes: Vec<Change>) -> Result<Revision, Error> {
+pub(crate) fn commit(store: &mut dyn Store, fence: Fence, changes: Vec<Change>) -> Result<Revision, Error> {
     store.commit(Batch { guards: vec![], changes, fence })
 }
 
 /// Small files, so that a test meets several of them.
-pub fn small() -> Options {
+pub(crate) fn small() -> Options {
     Options { segment_bytes: 64 << 10, reserve_bytes: 16 << 10, ..Options::default() }
 }
 
 /// Commits so many records of about `size` bytes, each of which writes its own sequence number.
-pub fn fill(store: &mut dyn Store, fence: Fence, count: u64, size: usize) {
+pub(crate) fn fill(store: &mut dyn Store, fence: Fence, count: u64, size: usize) {
     for _ in 0..count {
         let next = store.reader().head().sequence + 1;
         let row = json!({ "number": next, "padding": "x".repeat(size) });
@@ -54,7 +54,7 @@ pub fn fill(store: &mut dyn Store, fence: Fence, count: u64, size: usize) {
 
 /// Checks that the records from `from` on are all there, each linked to the one before, and that the rows of
 /// [`fill`] are those that the records wrote.
-pub fn check_whole(store: &dyn Store, from: u64) {
+pub(crate) fn check_whole(store: &dyn Store, from: u64) {
     let reader: Arc<dyn Reader> = store.reader();
     let records = reader.records(from, usize::MAX).unwrap();
     assert_eq!(records.first().map(|record| record.sequence), Some(from));
@@ -70,13 +70,13 @@ pub fn check_whole(store: &dyn Store, from: u64) {
 }
 
 /// Rows and records, to compare two stores.
-pub fn everything(store: &dyn Store) -> (Vec<(String, Value, u64)>, Vec<String>) {
+pub(crate) fn everything(store: &dyn Store) -> (Vec<(String, Value, u64)>, Vec<String>) {
     let rows = store.scan(None).unwrap();
     let rows = rows.into_iter().map(|row| (format!("{:?}/{}", row.table, row.key), row.value, row.revision.0));
     let records = store.reader().records(1, usize::MAX).unwrap();
     (rows.collect(), records.iter().map(|record| format!("{} {}", record.sequence, record.hash)).collect())
 }
 
-pub fn open(directory: &Path) -> Result<DiskStore, Error> {
+pub(crate) fn open(directory: &Path) -> Result<DiskStore, Error> {
     DiskStore::open(directory, small())
 }
