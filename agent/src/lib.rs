@@ -1,8 +1,15 @@
 //! The agent: it watches its host, and carries out what it is ordered when the host's own rules allow it.
 
+pub mod clock;
 pub mod config;
+pub mod data_dir;
 pub mod execute;
 pub mod files;
+pub mod hold;
+pub mod log;
 pub mod managers;
+pub mod notify;
+pub mod probes;
 pub mod process;
 pub mod units;
+pub mod watch;
