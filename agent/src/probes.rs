@@ -16,7 +16,7 @@ use quell_model::{
 };
 use tokio::time::Instant;
 
-use crate::{clock::ClockOffset, config::Config, watch::Watcher};
+use crate::{clock::ClockOffset, config::Config, managers::Managers, watch::Watcher};
 
 pub mod address;
 pub mod blocking;
@@ -29,6 +29,7 @@ pub mod log_match;
 pub mod pattern;
 pub mod process;
 pub mod runner;
+pub mod service;
 pub mod streak;
 pub mod tcp;
 pub mod tls;
@@ -104,6 +105,8 @@ pub trait Probe: Send {
 pub struct Context {
     /// What the host's administrator allows.
     pub config: Arc<Config>,
+    /// The host's service managers.
+    pub managers: Arc<Managers>,
     /// Watches files.
     pub watcher: Watcher,
     /// How far the host's clock is from the controller's.
