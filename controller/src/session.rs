@@ -178,6 +178,7 @@ impl Worker {
             credit_bytes: self.context.agents.credit_bytes,
             protocol: hello.protocol.min(quell_wire::PROTOCOL),
             installation: state.meta.installation.clone(),
+            unix_ms: self.context.decider.now().as_millisecond(),
         };
         self.say(Body::Welcome(welcome))?;
         let session = Arc::new(Session {

@@ -5,7 +5,8 @@
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AgentMessage {
     /// Counts this agent's messages that need an acknowledgement, from 1, without gaps, over all sessions of one
-    /// journal. 0 for messages that need none (Hello, Heartbeat).
+    /// journal. 0 for messages that need none: Hello, SampleBatch, Heartbeat. A new process begins above what Welcome
+    /// says is acknowledged.
     #[prost(uint64, tag = "1")]
     pub sequence: u64,
     #[prost(oneof = "agent_message::Body", tags = "2, 3, 4, 5, 6, 7, 8, 9")]
@@ -72,7 +73,8 @@ pub struct Hello {
     /// What the journal still holds: commands without an acknowledged outcome.
     #[prost(message, repeated, tag = "8")]
     pub journal: ::prost::alloc::vec::Vec<JournalEntry>,
-    /// The sequence number of the next acknowledged message that the agent will send.
+    /// The sequence number of the next acknowledged message that the agent will send; 0 in the first session of a
+    /// process, which learns it from Welcome.
     #[prost(uint64, tag = "9")]
     pub next_sequence: u64,
     /// Samples dropped from the spool since the last session because it was full.
@@ -326,7 +328,7 @@ pub struct Welcome {
     /// Interval of the host samples, milliseconds.
     #[prost(uint64, tag = "3")]
     pub host_every_ms: u64,
-    /// Bytes that the agent may have unacknowledged before it drops samples.
+    /// Bytes of samples that the agent may have waiting to be sent; what is above goes to its spool.
     #[prost(uint64, tag = "4")]
     pub credit_bytes: u64,
     /// The controller's protocol version.
@@ -335,6 +337,9 @@ pub struct Welcome {
     /// The installation's identifier.
     #[prost(string, tag = "6")]
     pub installation: ::prost::alloc::string::String,
+    /// The controller's clock when it sent this, Unix time in milliseconds: agents tell by it how far theirs is off.
+    #[prost(int64, tag = "7")]
+    pub unix_ms: i64,
 }
 /// Everything up to and with this sequence number is durably taken in.
 #[derive(serde::Serialize)]
