@@ -8,6 +8,7 @@ pub mod backup;
 pub mod config;
 pub mod decider;
 pub mod effects;
+pub mod init;
 pub mod logging;
 pub mod metrics;
 pub mod notify;

@@ -7,6 +7,7 @@ mod apply;
 mod argument;
 mod change;
 mod decide;
+pub mod enrolment;
 mod events;
 pub mod gate;
 mod grant;
@@ -17,6 +18,7 @@ pub mod view;
 mod why;
 
 pub use self::{
+    enrolment::Enrolments,
     gate::Gate,
     operator::{Context, Operators},
 };

@@ -1,0 +1,312 @@
+//! `quell-controller init`: makes a controller's directory, whole or not at all.
+//!
+//! The directory gets a certificate authority of its own, `controller.toml` and the first operator's profile. Nothing in
+//! it is a default that another installation shares: identifier, keys and certificates are made here. `controller.toml`
+//! is written last, so that a directory in which `init` was interrupted is not taken for a controller.
+//!
+//! Operators live in the state, which only the decider writes. So `init` leaves a note of the first one in `pending`,
+//! and `serve` admits it through the engine like any other ([`admit_pending`]). The same way leads back in when every
+//! operator's certificate has ended: [`add_operator`], on the controller's own machine, by whoever owns its files.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use quell_engine::{Actor, input::Request};
+use quell_link::{
+    OPERATOR_TTL,
+    authority::{self, Authority},
+    files, identity,
+    profile::Profile,
+};
+use quell_model::digest::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    config::{self, Config},
+    decider::{Failed, Handle},
+};
+
+/// The certificate authority's directory inside the data directory.
+pub const AUTHORITY: &str = "authority";
+/// Where profiles of operators are put that are made on this machine.
+const PROFILES: &str = "profiles";
+/// Notes of operators that `serve` is to admit.
+const PENDING: &str = "pending";
+
+/// What `init` is told.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where the controller is made: a directory that is missing or empty.
+    pub data_dir: PathBuf,
+    /// Address for agents and operators. Port 0 takes one that is free at this moment, for good.
+    pub listen: SocketAddr,
+    /// Address for `/metrics`, `/healthz` and `/readyz`. Port 0 as above.
+    pub http: SocketAddr,
+    /// `host:port` under which agents reach the controller; empty: `listen`, with the machine's name where that is every
+    /// address.
+    pub addresses: Vec<String>,
+    /// Name of the first operator.
+    pub operator: String,
+}
+
+/// Why no controller was made. What was begun has been removed again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is one already.
+    #[error("{} holds a controller already; start it with `quell-controller serve --data-dir {}`", .0.display(), .0.display())]
+    Exists(PathBuf),
+    /// There is something else, or what an interrupted `init` left.
+    #[error("{} is not empty (it holds {name:?}); name an empty or a new directory", directory.display())]
+    NotEmpty {
+        /// The directory.
+        directory: PathBuf,
+        /// One of the things in it.
+        name: String,
+    },
+    /// The machine's own name cannot stand in for the addresses that were not given.
+    #[error(
+        "agents cannot reach {0}, which is every address of this machine: say `--address HOST:PORT` under which they can"
+    )]
+    NoAddress(SocketAddr),
+    /// No port is free on an address.
+    #[error("no free port on {address}: {source}")]
+    Port {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// An operator with a note already waits.
+    #[error("operator {0} waits to be admitted already: start the controller, then try again")]
+    Waits(String),
+    /// The name cannot be an operator's.
+    #[error(transparent)]
+    Name(#[from] identity::Error),
+    /// The authority could not be made or read.
+    #[error(transparent)]
+    Authority(#[from] authority::Error),
+    /// A file could not be written or read.
+    #[error(transparent)]
+    Files(#[from] files::Error),
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// An operator could not be admitted.
+    #[error("operator {name} cannot be admitted: {source}")]
+    Admit {
+        /// The operator.
+        name: String,
+        /// Why.
+        source: Failed,
+    },
+}
+
+/// Makes a controller. It blocks on files.
+///
+/// # Errors
+/// The directory is in use, an address or a name makes no sense, or a file cannot be written; the directory is then as it
+/// was.
+pub fn run(options: &Options, now: Timestamp) -> Result<PathBuf, Error> {
+    let existed = check_empty(&options.data_dir)?;
+    if !identity::is_operator_name(&options.operator) {
+        return Err(identity::Error::OperatorName(options.operator.clone()).into());
+    }
+    let config = config(options)?;
+    let made = make(options, &config, now);
+    if made.is_err() {
+        clear(&options.data_dir, existed);
+    }
+    made
+}
+
+/// Whether the directory exists, if it can be used.
+fn check_empty(directory: &Path) -> Result<bool, Error> {
+    let mut entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(files::Error::io("read", directory)(error).into()),
+    };
+    match entries.next() {
+        None => Ok(true),
+        Some(_) if directory.join(config::FILE).exists() => Err(Error::Exists(directory.to_owned())),
+        Some(entry) => {
+            let entry = entry.map_err(files::Error::io("read", directory))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            Err(Error::NotEmpty { directory: directory.to_owned(), name })
+        }
+    }
+}
+
+/// Removes what was begun: everything, since there was nothing.
+fn clear(directory: &Path, existed: bool) {
+    let removed = match std::fs::read_dir(directory) {
+        _ if !existed => std::fs::remove_dir_all(directory),
+        Ok(entries) => entries.flatten().try_for_each(|entry| match entry.file_type()?.is_dir() {
+            true => std::fs::remove_dir_all(entry.path()),
+            false => std::fs::remove_file(entry.path()),
+        }),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = removed.or_else(|error| match error.kind() {
+        io::ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
+    }) {
+        tracing::warn!(%error, directory = %directory.display(), "cannot remove what was begun");
+    }
+}
+
+/// The configuration, checked as `serve` will check it.
+fn config(options: &Options) -> Result<Config, Error> {
+    let listen = with_port(options.listen)?;
+    let mut config = Config::new(listen, Some(with_port(options.http)?));
+    config.addresses = if options.addresses.is_empty() { vec![reachable(listen)?] } else { options.addresses.clone() };
+    let path = options.data_dir.join(config::FILE);
+    let text = toml::to_string(&config).map_err(|error| files::Error::damaged(&path, error))?;
+    Ok(Config::parse(&text, &path)?)
+}
+
+/// The address, with a port that is free now where none was named.
+fn with_port(address: SocketAddr) -> Result<SocketAddr, Error> {
+    if address.port() != 0 {
+        return Ok(address);
+    }
+    TcpListener::bind(address)
+        .and_then(|listener| listener.local_addr())
+        .map_err(|source| Error::Port { address, source })
+}
+
+/// How others reach an address that is listened on.
+fn reachable(listen: SocketAddr) -> Result<String, Error> {
+    if !listen.ip().is_unspecified() {
+        return Ok(listen.to_string());
+    }
+    let name = rustix::system::uname();
+    let name = name.nodename().to_string_lossy().to_lowercase();
+    match name.parse::<quell_model::name::HostName>() {
+        Ok(name) if name.as_str() != "localhost" => Ok(format!("{name}:{}", listen.port())),
+        _ => Err(Error::NoAddress(listen)),
+    }
+}
+
+fn make(options: &Options, config: &Config, now: Timestamp) -> Result<PathBuf, Error> {
+    files::create_directory(&options.data_dir)?;
+    // Others see this path: it must mean the same from everywhere.
+    let data_dir = options.data_dir.canonicalize().map_err(files::Error::io("read", &options.data_dir))?;
+    let installation = uuid::Uuid::new_v4().to_string();
+    let authority = Authority::create(&data_dir.join(AUTHORITY), &installation, now)?;
+    let profile = issue(&data_dir, &authority, config, &options.operator, &["admin".to_owned()], now)?;
+    config.save(&data_dir)?;
+    Ok(profile)
+}
+
+/// Makes an operator on the controller's own machine: writes a profile, and a note by which `serve` admits the operator
+/// when it starts next. Returns the profile's path. It blocks on files.
+///
+/// # Errors
+/// There is no controller in the directory, or a file cannot be written.
+pub fn add_operator(data_dir: &Path, name: &str, roles: &[String], now: Timestamp) -> Result<PathBuf, Error> {
+    let config = Config::load(data_dir)?;
+    let authority = Authority::load(&data_dir.join(AUTHORITY))?;
+    let data_dir = data_dir.canonicalize().map_err(files::Error::io("read", data_dir))?;
+    issue(&data_dir, &authority, &config, name, roles, now)
+}
+
+/// A note of an operator who has a certificate and is not in the state yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pending {
+    name: String,
+    roles: Vec<String>,
+    key: Digest,
+    certificate_expires: Timestamp,
+}
+
+fn issue(
+    data_dir: &Path,
+    authority: &Authority,
+    config: &Config,
+    name: &str,
+    roles: &[String],
+    now: Timestamp,
+) -> Result<PathBuf, Error> {
+    let note = data_dir.join(PENDING).join(format!("{name}.toml"));
+    if note.exists() {
+        return Err(Error::Waits(name.to_owned()));
+    }
+    let (key, csr) = authority::new_key()?;
+    let issued = authority.issue_operator(&csr, name, now, OPERATOR_TTL)?;
+    let addresses =
+        if config.addresses.is_empty() { vec![config.listen.to_string()] } else { config.addresses.clone() };
+    let profile =
+        Profile::new(name, authority.installation(), addresses, &authority.roots(), &issued.chain, key.serialize_pem());
+    let path = data_dir.join(PROFILES).join(format!("{name}.toml"));
+    files::create_directory(&data_dir.join(PROFILES))?;
+    files::create_directory(&data_dir.join(PENDING))?;
+    profile.save(&path)?;
+    let pending = Pending {
+        name: name.to_owned(),
+        roles: roles.to_vec(),
+        key: issued.key,
+        certificate_expires: issued.not_after,
+    };
+    let text = toml::to_string(&pending).map_err(|error| files::Error::damaged(&note, error))?;
+    files::write(&note, text.as_bytes())?;
+    Ok(path)
+}
+
+/// Admits the operators that were made on this machine while the controller was away. A note is removed once its
+/// operator is durably in the state, so that it happens at least once; a second time changes nothing.
+///
+/// # Errors
+/// A note is damaged, or the decider refuses or is gone.
+pub async fn admit_pending(data_dir: &Path, decider: &Handle) -> Result<(), Error> {
+    for (path, pending) in read_pending(data_dir)? {
+        let known = decider.state().operators.get(&pending.name).is_some_and(|row| row.key == pending.key);
+        if !known {
+            let name = pending.name.clone();
+            let request = Request::CreateOperator {
+                name: pending.name,
+                roles: pending.roles,
+                key: pending.key,
+                certificate_expires: pending.certificate_expires,
+            };
+            decider
+                .request(Actor::Controller, request)
+                .await
+                .map_err(|source| Error::Admit { name: name.clone(), source })?;
+            tracing::info!(operator = name, "admitted an operator who was made on this machine");
+        }
+        std::fs::remove_file(&path).map_err(files::Error::io("remove", &path))?;
+    }
+    Ok(())
+}
+
+fn read_pending(data_dir: &Path) -> Result<Vec<(PathBuf, Pending)>, Error> {
+    let directory = data_dir.join(PENDING);
+    let entries = match std::fs::read_dir(&directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(files::Error::io("read", &directory)(error).into()),
+    };
+    let mut notes = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(files::Error::io("read", &directory))?.path();
+        // What a write leaves that was interrupted begins with a dot, and is not a note.
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')) {
+            continue;
+        }
+        let text = files::read_secret(&path)?;
+        let text = String::from_utf8(text).map_err(|error| files::Error::damaged(&path, error))?;
+        let pending = toml::from_str(&text).map_err(|error| files::Error::damaged(&path, error.message()))?;
+        notes.push((path, pending));
+    }
+    notes.sort_by(|(one, _), (other, _)| one.cmp(other));
+    Ok(notes)
+}
+
+#[cfg(test)]
+mod tests;
