@@ -2,13 +2,38 @@
 //!
 //! Intent (synced) → effect → outcome (synced). An order that was seen before has no effect; it is answered with the
 //! outcome that the journal holds. After a crash, what can be repeated is looked at again and goes on; what cannot is
-//! verified and becomes unknown.
+//! verified and becomes unknown. When the journal cannot be made durable, nothing is done any more.
+
+mod carry_out;
+mod journal;
+mod outcome;
+mod queue;
+mod recover;
+
+use std::{path::PathBuf, sync::Arc};
 
 use quell_wire::v1;
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+
+pub use journal::Error;
+
+use crate::{
+    actions::Host,
+    config::Config,
+    guard::{HostHold, Surroundings},
+    managers::Managers,
+};
+use journal::{Journal, Record};
+use queue::{Message, Queue};
 
 /// Reports that wait for the session; when nobody takes them, orders wait as well.
 pub const REPORT_CAPACITY: usize = 256;
+
+/// Messages that wait for the queue, which never waits itself.
+const INBOX_CAPACITY: usize = 64;
 
 /// What became of an order, as it happens.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,3 +48,134 @@ pub enum Report {
 
 /// The receiving end of the reports.
 pub type Reports = mpsc::Receiver<Report>;
+
+/// What carrying out orders needs.
+pub struct Options {
+    /// Where the journal lies.
+    pub data_directory: PathBuf,
+    /// What is allowed.
+    pub config: Arc<Config>,
+    /// Who runs services.
+    pub managers: Arc<Managers>,
+    /// The hold of the host's administrator.
+    pub host_hold: HostHold,
+    /// Where the signs are that an order must give way.
+    pub surroundings: Surroundings,
+}
+
+/// What every order's task shares.
+struct Shared {
+    host: Host,
+    journal: Journal,
+    ends: outcome::Ends,
+    reports: mpsc::Sender<Report>,
+    host_hold: HostHold,
+    surroundings: Surroundings,
+}
+
+/// Gives orders, and asks what became of them; cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    inbox: mpsc::Sender<Message>,
+    shared: Arc<Shared>,
+}
+
+/// Opens the journal, goes on with what a crash has interrupted, and takes orders. Must be called within the runtime.
+///
+/// # Errors
+/// When the journal cannot be read or written, or another agent has it.
+pub async fn start(options: Options) -> Result<(Handle, Reports), Error> {
+    let directory = options.data_directory.clone();
+    let journal = tokio::task::spawn_blocking(move || Journal::open(&directory))
+        .await
+        .unwrap_or_else(|error| Err(Error::Broken(error.to_string())))?;
+    let (reports, receiver) = mpsc::channel(REPORT_CAPACITY);
+    let (inbox, messages) = mpsc::channel(INBOX_CAPACITY);
+    let shared = Arc::new(Shared {
+        host: Host { config: options.config, managers: options.managers },
+        journal,
+        ends: outcome::Ends::default(),
+        reports,
+        host_hold: options.host_hold,
+        surroundings: options.surroundings,
+    });
+    tokio::spawn(Queue::new(Arc::clone(&shared), messages).run());
+    Ok((Handle { inbox, shared }, receiver))
+}
+
+impl Handle {
+    /// Gives an order. What becomes of it comes as reports.
+    pub async fn submit(&self, command: v1::Command) {
+        self.send(Message::Submit(Box::new(command), Instant::now())).await;
+    }
+
+    /// Calls an order off: it is not begun, or stopped where it can be.
+    pub async fn cancel(&self, command_id: &str, reason: &str) {
+        self.send(Message::Cancel { command_id: command_id.to_owned(), reason: reason.to_owned() }).await;
+    }
+
+    /// What the journal holds without an acknowledgement, oldest first: for the session's first message.
+    pub fn journal(&self) -> Vec<v1::JournalEntry> {
+        self.shared.journal.open_records().iter().filter_map(|record| self.entry(record)).collect()
+    }
+
+    /// The highest fence that was seen.
+    pub fn fence(&self) -> u64 {
+        self.shared.journal.fence()
+    }
+
+    /// The controller has durably taken in the outcome with this idempotency key.
+    pub async fn acknowledged(&self, key: &str) {
+        self.send(Message::Acknowledged(key.to_owned())).await;
+    }
+
+    /// Begins nothing more, and ends when what runs has ended. What is still running when the caller gives up is taken
+    /// up again by the next agent.
+    pub async fn stop(&self) {
+        let (done, ended) = oneshot::channel();
+        self.send(Message::Stop(done)).await;
+        // An error says that the queue is gone, and then nothing runs.
+        let _ended = ended.await;
+    }
+
+    async fn send(&self, message: Message) {
+        if self.inbox.send(message).await.is_err() {
+            tracing::error!("the queue of orders has ended");
+        }
+    }
+
+    fn entry(&self, record: &Record) -> Option<v1::JournalEntry> {
+        let (key, command_id) = match (&record.intent, &record.outcome) {
+            (_, Some(stored)) => (&stored.key, &stored.command_id),
+            (Some(intent), None) => (&intent.key, &intent.command_id),
+            (None, None) => return None,
+        };
+        Some(v1::JournalEntry {
+            idempotency_key: wire_key(key).to_owned(),
+            command_id: command_id.clone(),
+            outcome: record.outcome.as_ref().map(|stored| self.shared.ends.wire(stored)),
+        })
+    }
+}
+
+impl Shared {
+    async fn report(&self, report: Report) {
+        if self.reports.send(report).await.is_err() {
+            tracing::debug!("nobody takes reports any more");
+        }
+    }
+}
+
+/// An order that undoes another bears the other's key; in the journal it has one of its own.
+const UNDO: &str = "undo ";
+
+fn journal_key(command: &v1::Command) -> String {
+    if command.undo { format!("{UNDO}{}", command.idempotency_key) } else { command.idempotency_key.clone() }
+}
+
+fn wire_key(key: &str) -> &str {
+    key.strip_prefix(UNDO).unwrap_or(key)
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

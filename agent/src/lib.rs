@@ -1,10 +1,12 @@
 //! The agent: it watches its host, and carries out what it is ordered when the host's own rules allow it.
 
+pub mod actions;
 pub mod clock;
 pub mod config;
 pub mod data_dir;
 pub mod execute;
 pub mod files;
+pub mod guard;
 pub mod hold;
 pub mod log;
 pub mod managers;

@@ -1,0 +1,146 @@
+//! `exec`: runs a program that `agent.toml` lists, by argv and never by a shell.
+//!
+//! Nobody knows what it does, so it is never repeated: an agent that died while it ran reports it as unknown.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use quell_model::value::Value;
+use serde::Deserialize;
+use serde_json::{Map, Value as Json};
+
+use super::{Action, Change, Failure, Host, Item, Kind, OUTPUT_LIMIT, Preview, Refusal, Standing, Work, parameters};
+use crate::{
+    config::Config,
+    managers::Promise,
+    process::run::{self, End, Program},
+    units,
+};
+
+/// The action.
+pub(super) struct Exec;
+
+impl Kind for Exec {
+    fn name(&self) -> &'static str {
+        "exec"
+    }
+
+    fn read(&self, with: &Map<String, Json>) -> Result<Box<dyn Action>, Refusal> {
+        let raw: Raw = parameters::read(self.name(), with)?;
+        parameters::argv("argv", &raw.argv)?;
+        let directory = raw.directory.as_deref().map(parameters::path).transpose()?;
+        let limit = raw.output_limit.as_deref().map(units::size).transpose().map_err(Refusal::because)?;
+        let output_limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(OUTPUT_LIMIT);
+        if output_limit > OUTPUT_LIMIT {
+            return Err(Refusal::because(format!("outputLimit is more than the {OUTPUT_LIMIT} bytes that are kept")));
+        }
+        Ok(Box::new(Run { argv: raw.argv, user: raw.user, directory, environment: raw.environment, output_limit }))
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Raw {
+    argv: Vec<String>,
+    #[serde(default)]
+    user: Option<String>,
+    #[serde(default)]
+    directory: Option<String>,
+    #[serde(default)]
+    environment: BTreeMap<String, String>,
+    #[serde(default)]
+    output_limit: Option<String>,
+}
+
+#[derive(Debug)]
+struct Run {
+    argv: Vec<String>,
+    user: Option<String>,
+    directory: Option<PathBuf>,
+    environment: BTreeMap<String, String>,
+    output_limit: usize,
+}
+
+impl Action for Run {
+    fn resources(&self) -> Vec<String> {
+        vec![format!("program:{}", self.argv[0])]
+    }
+
+    fn permitted(&self, config: &Config) -> Result<(), Refusal> {
+        parameters::program_allowed(config, &self.argv)?;
+        if let Some(directory) = &self.directory
+            && config.allow.root_of(directory).is_none()
+        {
+            return Err(Refusal::not_listed("paths", &super::shown(directory)));
+        }
+        match self.environment.keys().find(|name| !config.allow.environment.contains(*name)) {
+            Some(name) => Err(Refusal::not_listed("environment", name)),
+            None => Ok(()),
+        }
+    }
+
+    fn check<'a>(&'a self, _host: &'a Host) -> Promise<'a, Result<Preview, Refusal>> {
+        Box::pin(async move {
+            let (program, user) = (self.argv[0].clone(), self.user.clone());
+            super::blocking(move || {
+                use std::os::unix::fs::PermissionsExt as _;
+                let metadata = std::fs::metadata(&program).map_err(|error| format!("{program}: {error}"))?;
+                if !metadata.is_file() || metadata.permissions().mode() & 0o111 == 0 {
+                    return Err(format!("{program} is not a program that can be run"));
+                }
+                user.as_deref().map(run::user_ids).transpose().map(|_| ()).map_err(|error| error.to_string())
+            })
+            .await
+            .and_then(|checked| checked)
+            .map_err(Refusal::because)?;
+            let detail = self.user.as_ref().map(|user| format!("as {user}")).unwrap_or_default();
+            let item = Item { verb: "run", object: parameters::shown(&self.argv), size: 0, detail };
+            Ok(Preview { items: vec![item], note: String::new() })
+        })
+    }
+
+    fn prepare<'a>(&'a self, _host: &'a Host) -> Promise<'a, Result<Json, Refusal>> {
+        Box::pin(async { Ok(Json::Null) })
+    }
+
+    fn apply<'a>(&'a self, work: &'a Work<'a>, _prepared: &'a Json) -> Promise<'a, Result<Change, Failure>> {
+        Box::pin(async move {
+            let program = Program {
+                argv: self.argv.clone(),
+                directory: self.directory.clone(),
+                user: self.user.clone(),
+                environment: self.environment.clone(),
+                output_limit: self.output_limit,
+            };
+            let name = &self.argv[0];
+            let output = run::run(&program, work.left(), &work.cancel)
+                .await
+                .map_err(|error| Failure::new(format!("{name} could not be started: {error}")))?;
+            let mut change = Change::new(format!("{name} {}", output.end));
+            if let End::Status(status) = output.end {
+                change.values.insert("exit".to_owned(), Value::Number(status.into()));
+            }
+            change.output = output.stdout;
+            if !output.stderr.is_empty() {
+                change.output.push_str(&output.stderr);
+            }
+            if output.end.is_success() {
+                return Ok(change);
+            }
+            Err(Failure { reason: change.summary.clone(), change, in_doubt: false })
+        })
+    }
+
+    fn verify<'a>(&'a self, _work: &'a Work<'a>, _prepared: &'a Json) -> Promise<'a, Result<(), Failure>> {
+        // Its exit status, which apply has judged, is all that it says of itself.
+        Box::pin(async { Ok(()) })
+    }
+
+    fn undo<'a>(&'a self, _work: &'a Work<'a>, _prepared: &'a Json) -> Promise<'a, Result<Option<Change>, Failure>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn look<'a>(&'a self, _host: &'a Host, _prepared: &'a Json) -> Promise<'a, Standing> {
+        let doubt = format!("the agent ended while {} ran; whether it finished is not known", self.argv[0]);
+        Box::pin(async move { Standing::Doubtful(doubt) })
+    }
+}

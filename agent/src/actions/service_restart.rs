@@ -1,0 +1,178 @@
+//! `service.restart`: stops a service if it runs, starts it, and sees that it stays up.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json};
+
+use super::{Action, Change, Failure, Host, Item, Kind, Preview, Refusal, Standing, Work, parameters};
+use crate::{
+    config::{Config, ManagerKind},
+    managers::{Promise, State, Status},
+    process::Process,
+};
+
+/// How long the new process must stay: one that cannot read its configuration is gone by then.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// The action.
+pub(super) struct ServiceRestart;
+
+impl Kind for ServiceRestart {
+    fn name(&self) -> &'static str {
+        "service.restart"
+    }
+
+    fn read(&self, with: &Map<String, Json>) -> Result<Box<dyn Action>, Refusal> {
+        let restart: Restart = parameters::read(self.name(), with)?;
+        parameters::service_name(&restart.service)?;
+        Ok(Box::new(restart))
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Restart {
+    service: String,
+    /// When given, the manager that the policy's author expects.
+    #[serde(default)]
+    manager: Option<ManagerKind>,
+}
+
+/// What ran before.
+#[derive(Debug, Serialize, Deserialize)]
+struct Before {
+    process: Option<Process>,
+    since: Option<jiff::Timestamp>,
+}
+
+impl Restart {
+    async fn status(&self, host: &Host) -> Result<Status, Refusal> {
+        let refuse = |error: crate::managers::Error| Refusal::because(error.to_string());
+        host.managers.find(&self.service).map_err(refuse)?.state().await.map_err(refuse)
+    }
+
+    /// Its process now, unless it is not up or still the one from before.
+    fn renewed(&self, status: &Status, before: &Before) -> Result<(), String> {
+        if status.state != State::Active {
+            return Err(format!("{} is {} ({})", self.service, status.state, status.detail));
+        }
+        if status.process.is_some() && status.process == before.process {
+            return Err(format!("{} still runs as the process from before", self.service));
+        }
+        Ok(())
+    }
+}
+
+fn change(service: &str, status: &Status) -> Change {
+    let pid = status.process.as_ref().map(|process| process.pid);
+    let told = pid.map(|pid| format!(" as process {pid}")).unwrap_or_default();
+    let change = Change::new(format!("{service} was restarted and runs{told}"));
+    match pid {
+        Some(pid) => change.with("pid", pid.into()),
+        None => change,
+    }
+}
+
+fn before(prepared: &Json) -> Before {
+    serde_json::from_value(prepared.clone()).unwrap_or(Before { process: None, since: None })
+}
+
+impl Action for Restart {
+    fn resources(&self) -> Vec<String> {
+        vec![format!("unit:{}", self.service)]
+    }
+
+    fn permitted(&self, config: &Config) -> Result<(), Refusal> {
+        parameters::service_allowed(config, &self.service)?;
+        let actual = config.service(&self.service).map_or(ManagerKind::Systemd, |service| service.manager);
+        match self.manager {
+            Some(expected) if expected != actual => Err(Refusal::because(format!(
+                "{} is run by {actual:?} on this host, and the order is for {expected:?}",
+                self.service
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn check<'a>(&'a self, host: &'a Host) -> Promise<'a, Result<Preview, Refusal>> {
+        Box::pin(async move {
+            let status = self.status(host).await?;
+            if status.state == State::Missing {
+                let error = crate::managers::Error::NotFound(self.service.clone());
+                return Err(Refusal::because(error.to_string()));
+            }
+            if status.stopped_by_person {
+                return Err(Refusal::because(format!(
+                    "{} is {}: somebody wants it to be down, so it is not restarted; start it by hand first",
+                    self.service, status.state
+                )));
+            }
+            let detail = match &status.process {
+                Some(process) => format!("{}, process {}", status.state, process.pid),
+                None => status.state.to_string(),
+            };
+            let item = Item { verb: "restart", object: self.service.clone(), size: 0, detail };
+            Ok(Preview { items: vec![item], note: String::new() })
+        })
+    }
+
+    fn prepare<'a>(&'a self, host: &'a Host) -> Promise<'a, Result<Json, Refusal>> {
+        Box::pin(async move {
+            let status = self.status(host).await?;
+            let before = Before { process: status.process, since: status.since };
+            serde_json::to_value(before).map_err(|error| Refusal::because(error.to_string()))
+        })
+    }
+
+    fn apply<'a>(&'a self, work: &'a Work<'a>, _prepared: &'a Json) -> Promise<'a, Result<Change, Failure>> {
+        Box::pin(async move {
+            let failed = |error: crate::managers::Error| Failure::new(error.to_string());
+            let manager = work.host.managers.find(&self.service).map_err(failed)?;
+            // A restart is not broken off half way: that would leave the service down.
+            let status = manager.restart(work.left()).await.map_err(failed)?;
+            Ok(change(&self.service, &status))
+        })
+    }
+
+    fn verify<'a>(&'a self, work: &'a Work<'a>, prepared: &'a Json) -> Promise<'a, Result<(), Failure>> {
+        Box::pin(async move {
+            let failed = |error: crate::managers::Error| Failure::new(error.to_string());
+            let manager = work.host.managers.find(&self.service).map_err(failed)?;
+            let before = before(prepared);
+            let mut changes = manager.watch();
+            let first = manager.state().await.map_err(failed)?;
+            self.renewed(&first, &before).map_err(Failure::new)?;
+            let settle = tokio::time::Instant::now() + SETTLE;
+            loop {
+                let changed = tokio::time::timeout_at(settle, changes.changed()).await;
+                let status = manager.state().await.map_err(failed)?;
+                self.renewed(&status, &before).map_err(Failure::new)?;
+                if status.process != first.process {
+                    return Err(Failure::new(format!("{} came up and ended again", self.service)));
+                }
+                if !matches!(changed, Ok(Ok(()))) {
+                    tokio::time::sleep_until(settle).await;
+                    return Ok(());
+                }
+            }
+        })
+    }
+
+    fn undo<'a>(&'a self, _work: &'a Work<'a>, _prepared: &'a Json) -> Promise<'a, Result<Option<Change>, Failure>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn look<'a>(&'a self, host: &'a Host, prepared: &'a Json) -> Promise<'a, Standing> {
+        Box::pin(async move {
+            let status = match self.status(host).await {
+                Ok(status) => status,
+                Err(refusal) => return Standing::Doubtful(refusal.reason),
+            };
+            match self.renewed(&status, &before(prepared)) {
+                Ok(()) => Standing::Done(change(&self.service, &status)),
+                Err(_) => Standing::Open,
+            }
+        })
+    }
+}

@@ -1,0 +1,197 @@
+//! How an order ended, as the journal keeps it and as the wire carries it.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use quell_model::{digest::Digest, value::Value};
+use quell_wire::v1;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::actions::{Change, OUTPUT_LIMIT, Preview, Refusal};
+
+/// How an order can end, by name: the journal must not depend on the wire's numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Kind {
+    Succeeded,
+    NoChange,
+    Refused,
+    Failed,
+    Undone,
+    Unknown,
+    NotStarted,
+}
+
+impl Kind {
+    fn wire(self) -> v1::OutcomeKind {
+        match self {
+            Self::Succeeded => v1::OutcomeKind::Succeeded,
+            Self::NoChange => v1::OutcomeKind::NoChange,
+            Self::Refused => v1::OutcomeKind::Refused,
+            Self::Failed => v1::OutcomeKind::Failed,
+            Self::Undone => v1::OutcomeKind::Undone,
+            Self::Unknown => v1::OutcomeKind::Unknown,
+            Self::NotStarted => v1::OutcomeKind::NotStarted,
+        }
+    }
+}
+
+/// An outcome, before it is known to whom it belongs.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct End {
+    pub(crate) kind: Kind,
+    pub(crate) change: Change,
+    pub(crate) remedy: String,
+}
+
+impl End {
+    pub(crate) fn new(kind: Kind, summary: impl Into<String>) -> Self {
+        Self { kind, change: Change::new(summary), remedy: String::new() }
+    }
+
+    pub(crate) fn refused(refusal: Refusal) -> Self {
+        Self { kind: Kind::Refused, change: Change::new(refusal.reason), remedy: refusal.remedy }
+    }
+}
+
+/// How an order ended, as the journal keeps it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Stored {
+    pub(crate) key: String,
+    pub(crate) command_id: String,
+    pub(crate) fence: u64,
+    pub(crate) kind: Kind,
+    pub(crate) summary: String,
+    pub(crate) duration_ms: u64,
+    pub(crate) ended_unix_ms: i64,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) values: BTreeMap<String, Value>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) output: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) remedy: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) dry_run: bool,
+}
+
+impl Stored {
+    /// The outcome of an order that took `duration`.
+    pub(crate) fn of(command: &v1::Command, key: &str, end: End, duration: Duration) -> Self {
+        Self {
+            key: key.to_owned(),
+            command_id: command.command_id.clone(),
+            fence: command.fence,
+            kind: end.kind,
+            summary: end.change.summary,
+            duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+            ended_unix_ms: jiff::Timestamp::now().as_millisecond(),
+            values: end.change.values,
+            output: cut_front(end.change.output, OUTPUT_LIMIT),
+            remedy: end.remedy,
+            dry_run: command.dry_run,
+        }
+    }
+}
+
+/// Keeps the end of a text, from a whole character on.
+fn cut_front(mut text: String, limit: usize) -> String {
+    let mut from = text.len().saturating_sub(limit);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    text.drain(..from);
+    text
+}
+
+/// When outcomes of this process ended, by its monotonic clock; those of an earlier one are dated by the wall clock.
+#[derive(Debug, Default)]
+pub(crate) struct Ends(Mutex<HashMap<String, Instant>>);
+
+impl Ends {
+    pub(crate) fn note(&self, key: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned(), Instant::now());
+    }
+
+    pub(crate) fn forget(&self, key: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+
+    fn age_ms(&self, stored: &Stored) -> u64 {
+        let ended = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&stored.key).copied();
+        match ended {
+            Some(ended) => u64::try_from(ended.elapsed().as_millis()).unwrap_or(u64::MAX),
+            None => u64::try_from(jiff::Timestamp::now().as_millisecond() - stored.ended_unix_ms).unwrap_or(0),
+        }
+    }
+
+    /// The outcome as the wire carries it, with the key that the controller knows.
+    pub(crate) fn wire(&self, stored: &Stored) -> v1::Outcome {
+        v1::Outcome {
+            command_id: stored.command_id.clone(),
+            idempotency_key: super::wire_key(&stored.key).to_owned(),
+            kind: stored.kind.wire().into(),
+            summary: stored.summary.clone(),
+            duration_ms: stored.duration_ms,
+            age_ms: self.age_ms(stored),
+            values: stored.values.iter().map(|(name, value)| field(name, value)).collect(),
+            output: stored.output.clone(),
+            remedy: stored.remedy.clone(),
+            dry_run: stored.dry_run,
+        }
+    }
+}
+
+fn field(name: &str, value: &Value) -> v1::Field {
+    let value = match value {
+        Value::Flag(flag) => v1::field::Value::Flag(*flag),
+        Value::Number(number) => v1::field::Value::Number(*number),
+        Value::Text(text) => v1::field::Value::Text(text.clone()),
+    };
+    v1::Field { name: name.to_owned(), value: Some(value) }
+}
+
+/// A preview as the wire carries it; its digest is what an approval binds.
+pub(crate) fn preview(command_id: &str, checked: Result<Preview, Refusal>) -> v1::Preview {
+    let (items, refusal) = match checked {
+        Ok(preview) => (preview.items, String::new()),
+        Err(refusal) => (Vec::new(), refusal.reason),
+    };
+    let canonical: Vec<serde_json::Value> = items
+        .iter()
+        .map(|item| json!({"detail": item.detail, "object": item.object, "sizeBytes": item.size, "verb": item.verb}))
+        .collect();
+    let digest = Digest::of(serde_json::Value::Array(canonical).to_string().as_bytes());
+    let items = items
+        .into_iter()
+        .map(|item| v1::PreviewItem {
+            verb: item.verb.to_owned(),
+            object: item.object,
+            size_bytes: item.size,
+            detail: item.detail,
+        })
+        .collect();
+    v1::Preview { command_id: command_id.to_owned(), items, refusal, digest: digest.0.to_vec() }
+}
+
+/// What a dry run answers: the same looks, and nothing done.
+pub(crate) fn dry_run(checked: Result<Preview, Refusal>) -> End {
+    match checked {
+        Err(refusal) => End::refused(refusal),
+        Ok(preview) if preview.items.is_empty() => End::new(Kind::NoChange, preview.note),
+        Ok(preview) => {
+            let lines: Vec<String> = preview
+                .items
+                .iter()
+                .map(|item| format!("{} {} {}", item.verb, item.object, item.detail).trim_end().to_owned())
+                .collect();
+            let mut end = End::new(Kind::Succeeded, format!("would {}", lines.join("; would ")));
+            end.change.output = lines.join("\n");
+            end
+        }
+    }
+}
