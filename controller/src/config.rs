@@ -196,6 +196,9 @@ pub enum Error {
     /// There is no such file: most likely no controller was made here.
     #[error("there is no controller in {directory}: {FILE} is missing; make one with `quell-controller init --data-dir {directory}`", directory = .0.display())]
     Missing(PathBuf),
+    /// The file is gone from a directory that holds a controller.
+    #[error("{FILE} is missing from {directory}, where a controller's log is; put it back from a backup, or write it with a line like listen = \"0.0.0.0:7443\"", directory = .0.display())]
+    Gone(PathBuf),
     /// The file cannot be read or written.
     #[error("cannot {verb} {path}: {source}", path = .path.display())]
     File {
@@ -248,6 +251,7 @@ impl Config {
     pub fn load(data_dir: &Path) -> Result<Self, Error> {
         let path = data_dir.join(FILE);
         let text = fs::read_to_string(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound if data_dir.join("log").exists() => Error::Gone(data_dir.to_owned()),
             io::ErrorKind::NotFound => Error::Missing(data_dir.to_owned()),
             _ => Error::File { verb: "read", path: path.clone(), source },
         })?;
@@ -390,6 +394,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let error = Config::load(directory.path()).unwrap_err().to_string();
         assert!(error.contains("quell-controller init --data-dir"), "{error}");
+        std::fs::create_dir(directory.path().join("log")).unwrap();
+        let error = Config::load(directory.path()).unwrap_err().to_string();
+        assert!(error.contains("put it back") && !error.contains("init"), "{error}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod notify;
 pub mod registry;
 pub mod rpc;
+pub mod serve;
 pub mod session;
 pub mod store;
 pub mod systemd;

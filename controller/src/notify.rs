@@ -111,6 +111,7 @@ pub fn notifiers(rules: Rules, within: Duration) -> Vec<Box<dyn Notifier>> {
 /// Where messages are handed in. Cheap to clone; never waits.
 #[derive(Debug, Clone)]
 pub struct Handle {
+    installation: String,
     queue: mpsc::Sender<Task>,
     refused: mpsc::Sender<MessageId>,
 }
@@ -129,7 +130,7 @@ impl Handle {
             _ => Vec::new(),
         };
         let id = message.id;
-        let notice = Notice { message, installation: state.meta.installation.clone() };
+        let notice = Notice { message, installation: self.installation.clone() };
         if self.queue.try_send(Task { notice, channels }).is_err() {
             tracing::error!(message = %id, "too many messages wait to be delivered, this one comes again");
             // Where even this is full, the engine's own patience with the message ends.
@@ -152,13 +153,14 @@ struct Shared {
     places: Arc<Semaphore>,
 }
 
-/// A handle, and the service behind it.
-pub fn service(notifiers: Vec<Box<dyn Notifier>>, metrics: Arc<Metrics>) -> (Handle, Service) {
+/// A handle, and the service behind it; messages say that they come from this installation.
+pub fn service(installation: &str, notifiers: Vec<Box<dyn Notifier>>, metrics: Arc<Metrics>) -> (Handle, Service) {
     let (sender, queue) = mpsc::channel(QUEUE);
     let (refuse, refused) = mpsc::channel(QUEUE);
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let shared = Arc::new(Shared { notifiers, metrics, taken: Mutex::default(), places });
-    (Handle { queue: sender, refused: refuse }, Service { queue, refused, shared })
+    let installation = installation.to_owned();
+    (Handle { installation, queue: sender, refused: refuse }, Service { queue, refused, shared })
 }
 
 impl Service {

@@ -65,6 +65,8 @@ pub struct Context {
     pub registry: Registry,
     /// What agents are told.
     pub agents: config::Agents,
+    /// The installation's identifier.
+    pub installation: String,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Cancelled when the controller stops.
@@ -177,7 +179,7 @@ impl Worker {
             host_every_ms: wire::millis(self.context.agents.host_every),
             credit_bytes: self.context.agents.credit_bytes,
             protocol: hello.protocol.min(quell_wire::PROTOCOL),
-            installation: state.meta.installation.clone(),
+            installation: self.context.installation.clone(),
             unix_ms: self.context.decider.now().as_millisecond(),
         };
         self.say(Body::Welcome(welcome))?;
@@ -306,7 +308,11 @@ impl Worker {
         if samples.is_empty() {
             return Ok(());
         }
-        self.submit(Input::Samples { host: self.caller.name.clone(), samples }).await
+        let input = Input::Samples { host: self.caller.name.clone(), samples };
+        match place {
+            Place::Unnumbered => self.context.decider.input(input).await.map_err(|error| status::of_decider(&error)),
+            Place::Next | Place::Duplicate => self.submit(input).await,
+        }
     }
 
     fn beat(&mut self, beat: Heartbeat) {

@@ -20,7 +20,7 @@ pub const STOPPING: &str = "STOPPING=1";
 /// Tells the service manager that started this process, if there is one. A failure is logged: a service that serves is
 /// worth more than one that stops because nobody wanted to hear of it.
 pub fn notify(state: &str) {
-    let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let Some(socket) = std::env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty()) else { return };
     if let Err(error) = send(&socket, state) {
         tracing::warn!(state, %error, "the service manager could not be told");
     }

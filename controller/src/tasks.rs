@@ -17,8 +17,6 @@ pub enum Task {
     Server,
     /// Metrics and health are served.
     Web,
-    /// The controller's own certificate is replaced before it ends.
-    Certificate,
 }
 
 /// What the death of a task means.
@@ -32,8 +30,7 @@ pub enum Death {
 
 impl Task {
     /// Every task.
-    pub const ALL: [Self; 6] =
-        [Self::Decider, Self::Effects, Self::Notifier, Self::Server, Self::Web, Self::Certificate];
+    pub const ALL: [Self; 5] = [Self::Decider, Self::Effects, Self::Notifier, Self::Server, Self::Web];
 
     /// What its death means.
     pub fn death(self) -> Death {
@@ -41,8 +38,8 @@ impl Task {
             // Without one of these nothing is decided, nothing reaches agents, or nobody is told: a restart is better
             // than a controller that looks alive.
             Self::Decider | Self::Effects | Self::Notifier | Self::Server => Death::Fatal,
-            // Hosts are healed without metrics, and the certificate lasts for days more.
-            Self::Web | Self::Certificate => Death::Degrading,
+            // Hosts are healed without metrics.
+            Self::Web => Death::Degrading,
         }
     }
 }
