@@ -18,6 +18,9 @@ use crate::{
     name, unit,
 };
 
+/// Most of a program's output that an outcome carries, bytes.
+const LONGEST_OUTPUT: u64 = 8 << 10;
+
 /// An action: its name, and what it can be told.
 #[derive(Debug)]
 pub struct Action {
@@ -102,7 +105,7 @@ const EXEC: &[Field] = &[
     optional("user", Shape::Text, "As whom; as the agent when left out."),
     optional("directory", Shape::Path, "Where; `/` when left out."),
     optional("environment", Shape::Map(&Shape::Text), "Variables, each allowed by agent.toml."),
-    default("outputLimit", Shape::Size, "64KiB", "How much of the end of its output is kept, at most 1MiB."),
+    default("outputLimit", Shape::Size, "8KiB", "How much of the end of its output is kept, at most 8KiB."),
 ];
 
 /// What an action was told, parsed.
@@ -342,8 +345,8 @@ fn exec(object: &Object<'_>) -> Option<Exec> {
     let environment = environment.collect();
     let (user, directory) = (object.parsed("user", name::user), object.parsed("directory", name::path));
     let output_limit = object.parsed("outputLimit", |text| match unit::size(text) {
-        Ok(size) if size <= 1 << 20 => Ok(size),
-        Ok(_) => Err("`outputLimit` is at most 1MiB".to_owned()),
+        Ok(size) if size <= LONGEST_OUTPUT => Ok(size),
+        Ok(_) => Err("`outputLimit` is at most 8KiB".to_owned()),
         Err(error) => Err(error.to_string()),
     });
     Some(Exec { argv: argv(object, "argv")?, user, directory, environment, output_limit: output_limit? })

@@ -1,4 +1,5 @@
-//! Who is meant. An empty or missing selector is nobody; everybody must be written out (SAFETY.md 1).
+//! Who is meant. An empty or missing selector is nobody; everybody must be written out: an empty set that was
+//! read as everything has wiped fleets.
 
 use std::collections::BTreeMap;
 

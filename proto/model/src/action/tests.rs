@@ -57,7 +57,7 @@ fn what_is_wrong_is_said() {
         ("exec", json!({"argv": ["a\u{0}b"]}), "zero byte"),
         ("exec", json!({"argv": "ls -l"}), "`argv` is text, not a list"),
         ("exec", json!({"argv": ["ls"], "environment": {"A=B": "x"}}), "not the name of an environment variable"),
-        ("exec", json!({"argv": ["ls"], "outputLimit": "2MiB"}), "at most 1MiB"),
+        ("exec", json!({"argv": ["ls"], "outputLimit": "2MiB"}), "at most 8KiB"),
         ("exec", json!({"argv": ["ls"], "shell": true}), "unknown field `shell`"),
     ] {
         let error = parse(action, &with).unwrap_err();

@@ -44,6 +44,7 @@ pub(super) fn selector(object: &Object<'_>, field: &str) -> Selector {
         let message = format!("`{field}` chooses nobody: name labels that hosts bear, or write `{field}: all`");
         object.report.fault(object.place_of(field), message);
     }
+    refuse_values(object, field, &selector);
     selector
 }
 
@@ -52,6 +53,22 @@ fn chosen(short: &Short<'_>) -> Selector {
         Short::Text(_) => Selector::All,
         Short::Long(long) => Selector::labels(labels(long, "matchLabels")),
     }
+}
+
+/// Refuses `$(value)` where no plan has frozen any values yet.
+fn refuse_values(object: &Object<'_>, field: &str, selector: &Selector) {
+    let Selector::Labels(labels) = selector else { return };
+    if let Some(value) = labels.values().find(|value| value.contains("$(")) {
+        let message = format!("{value:?}: values are known in rungs and steps only, so here no host would ever match");
+        object.report.fault(object.place_of(field), message);
+    }
+}
+
+/// Reads the choice of hosts on which a probe runs.
+pub(super) fn probe_placement(object: &Object<'_>, field: &str) -> Option<Placement> {
+    let placement = placement(object, field)?;
+    refuse_values(object, field, &placement.selector);
+    Some(placement)
 }
 
 /// Reads a choice of hosts of which some are taken.

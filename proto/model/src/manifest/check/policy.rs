@@ -24,7 +24,7 @@ use super::{
     Head,
     conditions::Context,
     parts::{identifier, selector},
-    probe::probe,
+    probe::{probe, stand_in},
     rung, trigger,
 };
 
@@ -142,8 +142,8 @@ fn probes(spec: &Object<'_>) -> BTreeMap<String, Probe> {
     let read = |(key, node): &(Key, Node)| {
         check_name(spec, key);
         let path = format!("{}.{}", spec.path_of("probes"), key.text);
-        let probe = probe(&Object::new(node, shape, &path, spec.report)?)?;
-        Some((key.text.clone(), probe))
+        let probe = Object::new(node, shape, &path, spec.report).and_then(|object| probe(&object));
+        Some((key.text.clone(), probe.or_else(|| stand_in(node))?))
     };
     spec.members("probes").iter().filter_map(read).collect()
 }

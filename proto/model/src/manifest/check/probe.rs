@@ -10,6 +10,7 @@ use crate::{
     manifest::{node::Node, object::Object},
     name,
     probe::{Probe, ProbeSpec, Reach},
+    selector::{Placement, Selector},
     unit::{self, duration_text},
 };
 
@@ -21,7 +22,7 @@ const KINDS: [&str; 9] = ["http", "tcp", "tls", "dns", "process", "service", "lo
 
 /// Reads a probe.
 pub(crate) fn probe(object: &Object<'_>) -> Option<Probe> {
-    let on = super::parts::placement(object, "on");
+    let on = super::parts::probe_placement(object, "on");
     let every = object.parsed("every", |text| match unit::duration(text) {
         Ok(every) if every < Duration::from_secs(1) => Err(format!("{text} is too often: at least 1s")),
         other => other.map_err(|error| error.to_string()),
@@ -33,6 +34,39 @@ pub(crate) fn probe(object: &Object<'_>) -> Option<Probe> {
     let (spec, every, timeout) = (spec?, every?, timeout?);
     let canonical = canonical_probe(kind, node, every, timeout);
     Some(Probe { spec, every, timeout, on, canonical })
+}
+
+/// What stands for a probe that is wrong, so that conditions on it are still checked and nobody reads that there is no
+/// such probe. Its patterns are kept for the fields that they declare.
+pub(super) fn stand_in(node: &Node) -> Option<Probe> {
+    let (kind, inner) = KINDS.iter().find_map(|kind| Some((*kind, node.get(kind)?)))?;
+    let text = |field: &str| inner.get(field).and_then(Node::text).map(str::to_owned);
+    let path = std::path::PathBuf::new;
+    let spec = match kind {
+        "http" => ProbeSpec::Http { url: String::new(), status: None, body: None },
+        "tcp" => ProbeSpec::Tcp { address: String::new() },
+        "tls" => ProbeSpec::Tls { address: String::new(), name: None },
+        "dns" => ProbeSpec::Dns {
+            server: std::net::Ipv4Addr::UNSPECIFIED.into(),
+            port: 53,
+            name: String::new(),
+            record: String::new(),
+            reach: None,
+        },
+        "process" => ProbeSpec::Process { name: None, command: None },
+        "service" => ProbeSpec::Service { name: String::new() },
+        "logMatch" => ProbeSpec::LogMatch {
+            path: path(),
+            pattern: text("pattern").unwrap_or_default(),
+            before: text("before"),
+            window: 100,
+        },
+        "file" => ProbeSpec::File { path: path(), parse: None },
+        _ => ProbeSpec::Command { argv: Vec::new(), parse: text("parse") },
+    };
+    // One host, so that a fault in the placement does not bring a second one about quorums.
+    let on = Some(Placement { selector: Selector::All, pick: Some(1) });
+    Some(Probe { spec, every: Duration::from_secs(15), timeout: Duration::from_secs(5), on, canonical: String::new() })
 }
 
 fn timeout(object: &Object<'_>, every: Option<Duration>) -> Option<Duration> {

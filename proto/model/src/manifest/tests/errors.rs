@@ -85,12 +85,23 @@ fn probes_are_checked() {
         ("{ file: { path: /a }, every: 5s, timeout: 6s }", "`timeout` is longer than `every` (5s)"),
         ("{ file: { path: /a }, every: 10ms }", "10ms is too often: at least 1s"),
         ("{ file: { path: /a }, on: { pick: 1 } }", "`on` chooses nobody"),
+        ("{ file: { path: /a }, on: { matchLabels: { a: $(b) } } }", "values are known in rungs and steps only"),
     ] {
         let errors = errors_of(&policy_with(&format!("probes: {{ p: {probe} }}")));
         assert!(errors.contains(message), "{probe}\n{errors}");
     }
     let errors = errors_of(&policy_with("probes: { \"a-b\": { file: { path: /a } } }"));
     assert!(errors.contains("a.yaml:8:13: \"a-b\" is not a name that conditions can use"), "{errors}");
+}
+
+#[test]
+fn one_fault_is_told_once() {
+    let broken = policy_with(
+        "probes: { p: { logMatch: { path: x, pattern: '(?<a>.)' }, every: 1 } }\n  signals: { s: probe.p.captures.a == \"x\" }",
+    );
+    let errors = errors_of(&broken.replace("host.cpu.used_percent > 90", "signal.s && probe.p.matches > 0"));
+    let lines: Vec<_> = errors.lines().collect();
+    assert!(lines.len() == 2 && lines[0].contains("\"x\" is not a path") && lines[1].contains("no unit"), "{errors}");
 }
 
 /// A ladder of one rung, whose step and rest are given.
