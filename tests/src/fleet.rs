@@ -106,7 +106,7 @@ impl Fleet {
             controller: None,
             agents: BTreeMap::new(),
         };
-        allow_loopback(&data)?;
+        configure(&data)?;
         fleet.start_controller()?;
         Ok(fleet)
     }
@@ -299,17 +299,17 @@ impl Events {
     }
 }
 
-/// Lets the controller send webhooks to this machine: by itself it refuses loopback addresses.
-fn allow_loopback(data: &Path) -> anyhow::Result<()> {
+/// Lets the controller send webhooks to this machine, which by itself it refuses, and look at hosts every second.
+fn configure(data: &Path) -> anyhow::Result<()> {
     let file = data.join("controller.toml");
-    let config = fs::read_to_string(&file)?;
-    let mut config: toml::Table = config.parse()?;
-    let outbound = config.entry("outbound").or_insert_with(|| toml::Table::new().into());
-    if let Some(outbound) = outbound.as_table_mut() {
-        outbound.insert("allow".to_owned(), toml::Value::Array(vec!["127.0.0.0/8".into()]));
-    }
-    fs::write(&file, config.to_string())?;
-    Ok(())
+    let mut config: toml::Table = fs::read_to_string(&file)?.parse()?;
+    let mut set = |table: &str, key: &str, value: toml::Value| {
+        let table = config.entry(table).or_insert_with(|| toml::Table::new().into());
+        table.as_table_mut().map(|table| table.insert(key.to_owned(), value))
+    };
+    set("notify", "allow_addresses", toml::Value::Array(vec!["127.0.0.0/8".into()]));
+    set("agents", "host_every", "1s".into());
+    Ok(fs::write(&file, config.to_string())?)
 }
 
 fn is_ready(port: u16) -> bool {

@@ -1,6 +1,7 @@
 //! Faults given to the shop one after another, and what the fleet makes of them, told as it happens.
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -28,8 +29,10 @@ pub struct Scenario {
     pub name: &'static str,
     /// What goes wrong, in a sentence.
     pub fault: &'static str,
-    /// The incident's problem.
+    /// The incident's problem,
     pub problem: &'static str,
+    /// and the directory of the shop that its target ends in, where a problem can be on several.
+    pub place: Option<fn(&Floor) -> PathBuf>,
     /// Makes it go wrong.
     pub inject: fn(&Floor) -> anyhow::Result<()>,
     /// What a person does once the incident is open, where the policy only tells; absent: nothing.
@@ -38,8 +41,67 @@ pub struct Scenario {
     pub healed: fn(&Floor) -> anyhow::Result<()>,
 }
 
+impl Scenario {
+    /// Whether an incident's problem and target are this fault's.
+    pub fn is_of(&self, floor: &Floor, problem: &str, target: &str) -> bool {
+        let is_there = |place: fn(&Floor) -> PathBuf| target.ends_with(&place(floor).display().to_string());
+        problem == self.problem && self.place.is_none_or(is_there)
+    }
+}
+
 /// The four faults, in order.
-pub const SCENARIOS: &[Scenario] = &[];
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "S1",
+        fault: "An export fills the data directory of planthost2 to 90.5 %: people are told once, and once when it is over.",
+        problem: "low-storage",
+        place: Some(Floor::data),
+        inject: Floor::fill_data,
+        relieve: Some(Floor::clear_data),
+        healed: |floor| {
+            ensure!(!floor.data().join("export.csv").exists(), "the export is still there");
+            Ok(())
+        },
+    },
+    Scenario {
+        name: "S2",
+        fault: "The application's log fills its directory over 80 %: it is rotated and compressed.",
+        problem: "low-storage",
+        place: Some(Floor::app),
+        inject: Floor::fill_app_log,
+        relieve: None,
+        healed: |floor| {
+            let archives = std::fs::read_dir(floor.app())?.flatten();
+            let compressed = archives.filter(|entry| entry.path().extension().is_some_and(|end| end == "gz")).count();
+            ensure!(compressed == 1, "{compressed} compressed logs lie in the directory, not one");
+            Ok(())
+        },
+    },
+    Scenario {
+        name: "S3",
+        fault: "An order fails with error #12 and the order processor hangs: the developers hear of it and it is restarted.",
+        problem: "order-backlog",
+        place: None,
+        inject: |floor| floor.break_orders(12, 1),
+        relieve: None,
+        healed: |floor| {
+            ensure!(!floor.orders().join("fault").exists(), "the order never failed");
+            Ok(())
+        },
+    },
+    Scenario {
+        name: "S4",
+        fault: "dns1 answers every query with an error, a restart does not help: the traffic moves to dns2.",
+        problem: "dns-down",
+        place: None,
+        inject: |floor| floor.break_dns("dns1"),
+        relieve: None,
+        healed: |floor| {
+            ensure!(floor.active_dns() == "dns2", "{} is active, not dns2", floor.active_dns());
+            Ok(())
+        },
+    },
+];
 
 /// SIGINT and SIGTERM as a flag, so that a story ends in order and leaves nothing behind.
 #[derive(Debug, Clone)]
@@ -114,9 +176,7 @@ impl<'a> Story<'a> {
             }
             let Some(record) = self.events.next(LOOK) else { continue };
             self.narrate(&record, started);
-            if record["kind"] == "incidentOpened"
-                && record["data"].as_str().is_some_and(|data| mentions(data, scenario.problem))
-            {
+            if is_opening(&record, scenario, floor) {
                 incident = record["ids"]["incident"].as_str().map(str::to_owned);
                 if let Some(relieve) = scenario.relieve {
                     relieve(floor)?;
@@ -160,7 +220,10 @@ impl<'a> Story<'a> {
     }
 }
 
-/// Whether a record's data names a problem.
-fn mentions(data: &str, problem: &str) -> bool {
-    serde_json::from_str::<Value>(data).is_ok_and(|data| data["problem"] == problem)
+/// Whether a record opens the incident of a fault.
+fn is_opening(record: &Value, scenario: &Scenario, floor: &Floor) -> bool {
+    let data: Value = record["data"].as_str().and_then(|data| serde_json::from_str(data).ok()).unwrap_or_default();
+    let problem = data["problem"].as_str().unwrap_or_default();
+    let target = record["ids"]["target"].as_str().unwrap_or_default();
+    record["kind"] == "incidentOpened" && scenario.is_of(floor, problem, target)
 }

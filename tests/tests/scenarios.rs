@@ -1,12 +1,12 @@
 //! The shop's four faults, end to end: real processes, real TLS, real files, sockets and signals.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::{collections::BTreeMap, path::Path, sync::Mutex, time::Duration};
+use std::{path::Path, sync::Mutex, time::Duration};
 
 use quell_tests::{
     fleet::{Fleet, process::Programs},
     shop::floor::Floor,
-    story::{Interrupt, SCENARIOS, Story},
+    story::{Interrupt, SCENARIOS, Scenario, Story},
 };
 use serde_json::Value;
 
@@ -40,13 +40,14 @@ fn records(fleet: &Fleet) -> Vec<Value> {
     records
 }
 
-/// Incidents by problem.
-fn incidents(fleet: &Fleet) -> BTreeMap<String, Vec<Value>> {
-    let mut by_problem: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    for incident in fleet.items("incidents", &["--all"]).unwrap() {
-        by_problem.entry(incident["problem"].as_str().unwrap().to_owned()).or_default().push(incident);
-    }
-    by_problem
+/// The incidents of a fault.
+fn incidents(fleet: &Fleet, floor: &Floor, scenario: &Scenario) -> Vec<Value> {
+    let mut incidents = fleet.items("incidents", &["--all"]).unwrap();
+    incidents.retain(|incident| {
+        let text = |field: &str| incident[field].as_str().unwrap_or_default().to_owned();
+        scenario.is_of(floor, &text("problem"), &text("target"))
+    });
+    incidents
 }
 
 #[test]
@@ -63,10 +64,9 @@ fn each_fault_is_detected_remedied_and_verified_once() {
     }
     story.rest(Duration::from_millis(500));
 
-    let incidents = incidents(&fleet);
     for scenario in SCENARIOS {
-        let of_it = incidents.get(scenario.problem).map_or(0, Vec::len);
-        assert_eq!(of_it, 1, "{}: {of_it} incidents of {}, not one", scenario.name, scenario.problem);
+        let of_it = incidents(&fleet, &floor, scenario);
+        assert_eq!(of_it.len(), 1, "{}: not one incident but {of_it:#?}", scenario.name);
     }
     assert_eq!(floor.failovers(), 1, "the traffic was moved other than once");
     assert_eq!(floor.order_processor_starts(), 2, "the order processor was started other than twice");
@@ -96,9 +96,9 @@ fn kill_and_restart(fleet: &mut Fleet, victim: Victim) {
     }
 }
 
-/// Whether the problem's incident is there, and whether it is over.
-fn state_of(fleet: &Fleet, problem: &str) -> Option<String> {
-    incidents(fleet).get(problem)?.first()?["state"].as_str().map(str::to_owned)
+/// Whether the fault's incident is there, and how it stands.
+fn state_of(fleet: &Fleet, floor: &Floor, scenario: &Scenario) -> Option<String> {
+    incidents(fleet, floor, scenario).first()?["state"].as_str().map(str::to_owned)
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn sigkill_at_random_loses_nothing_and_repeats_nothing() {
         let started = std::time::Instant::now();
         let mut relieved = false;
         loop {
-            let state = state_of(&fleet, scenario.problem);
+            let state = state_of(&fleet, &floor, scenario);
             match (&state, scenario.relieve) {
                 (Some(_), Some(relieve)) if !relieved => {
                     relieve(&floor).unwrap();
@@ -137,9 +137,9 @@ fn sigkill_at_random_loses_nothing_and_repeats_nothing() {
         (scenario.healed)(&floor).unwrap();
     }
 
-    let incidents = incidents(&fleet);
     for scenario in SCENARIOS {
-        assert_eq!(incidents.get(scenario.problem).map_or(0, Vec::len), 1, "{}: not one incident", scenario.name);
+        let of_it = incidents(&fleet, &floor, scenario);
+        assert_eq!(of_it.len(), 1, "{}: not one incident but {of_it:#?}", scenario.name);
     }
     assert_eq!(floor.failovers(), 1, "the traffic was moved other than once");
     assert_eq!(floor.order_processor_starts(), 2, "the order processor was started other than twice");

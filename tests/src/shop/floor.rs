@@ -184,7 +184,7 @@ impl Floor {
         vec![
             host(
                 "planthost1",
-                &[("role", "orders"), ("dns", "dns1"), ("observer", "dns")],
+                &[("role", "orders"), ("serves", "dns"), ("dns", "dns1"), ("observer", "dns")],
                 &format!(
                     "{}{}{}",
                     allow(&["service.restart"], &["orders", "named"], &[], &[]),
@@ -194,7 +194,7 @@ impl Floor {
             ),
             host(
                 "planthost2",
-                &[("role", "app"), ("dns", "dns2"), ("observer", "dns")],
+                &[("role", "app"), ("serves", "dns"), ("dns", "dns2"), ("observer", "dns")],
                 &format!(
                     "{}{}{}{}{}",
                     allow(&["service.restart", "log.rotate"], &["app", "named"], &[&self.app()], &[]),
@@ -228,7 +228,34 @@ impl Floor {
 
     /// What `quell apply --set` is given: paths, ports and short times.
     pub fn settings(&self) -> Vec<Setting> {
-        Vec::new()
+        let place = |name, value: String| Setting { name, value, shortened_from: None };
+        let short = |name, value: &str, usual| Setting { name, value: value.to_owned(), shortened_from: Some(usual) };
+        let watched = format!("disk.holds({:?}) || disk.holds({:?})", self.data().join("x"), self.app().join("x"));
+        vec![
+            place("ordersDir", self.orders().display().to_string()),
+            place("appLog", self.app().join("app.log").display().to_string()),
+            place("disks", watched),
+            place("dns1Address", "127.0.0.1".to_owned()),
+            place("dns2Address", "127.0.0.1".to_owned()),
+            place("dns1Port", self.dns[0].to_string()),
+            place("dns2Port", self.dns[1].to_string()),
+            place("dns1Reach", format!("tcp/{}", self.reach[0])),
+            place("dns2Reach", format!("tcp/{}", self.reach[1])),
+            place("dns1Log", self.dns().join("dns1.log").display().to_string()),
+            place("dns2Log", self.dns().join("dns2.log").display().to_string()),
+            place("dnsTool", self.dns_tool().display().to_string()),
+            short("businessDays", "mon-sun", "mon-fri"),
+            short("opens", "00:00", "09:00"),
+            short("closes", "24:00", "17:00"),
+            short("ordersEvery", "1s", "60s"),
+            short("ordersRun", "10s", "70m"),
+            short("dnsEvery", "1s", "5s"),
+            short("dnsTimeout", "400ms", "2s"),
+            short("dnsToolEvery", "1s", "15s"),
+            short("dnsStable", "2s", "10s"),
+            short("dnsRestartWithin", "8s", "60s"),
+            short("dnsFailoverAfter", "15s", "300s"),
+        ]
     }
 
     /// UDP and TCP ports of the DNS servers, and the ports by which their machines are reached.
@@ -344,4 +371,39 @@ fn allow(actions: &[&str], services: &[&str], paths: &[&Path], programs: &[&Path
 
 fn budget(path: &Path, capacity: u64) -> String {
     format!("[[mount]]\npath = {path:?}\ncapacity = \"{capacity}B\"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, path::Path};
+
+    use quell_model::manifest;
+
+    use super::*;
+
+    #[test]
+    fn the_settings_fit_the_policies() {
+        let floor = Floor {
+            root: "/shop".into(),
+            shop: "/bin/quell-shop".into(),
+            dns: [5301, 5302],
+            reach: [2201, 2202],
+            processes: Vec::new(),
+        };
+        let settings: BTreeMap<String, String> =
+            floor.settings().into_iter().map(|setting| (setting.name.to_owned(), setting.value)).collect();
+        let policies = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/policies");
+        let mut unused: Vec<&String> = settings.keys().collect();
+        let mut files = Vec::new();
+        for entry in fs::read_dir(policies).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.display().to_string();
+            let text = fs::read_to_string(&path).unwrap();
+            unused.retain(|setting| !text.contains(&format!("${{{setting}:-")));
+            files.push(manifest::File { text: manifest::fill(&name, &text, &settings).unwrap(), name });
+        }
+        assert!(unused.is_empty(), "no policy has a place for {unused:?}");
+        let parsed = manifest::parse(&files).unwrap_or_else(|errors| panic!("{errors:#?}"));
+        assert!(parsed.len() >= 15, "only {} manifests", parsed.len());
+    }
 }
