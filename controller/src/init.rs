@@ -259,30 +259,34 @@ fn issue(
 }
 
 /// Admits the operators that were made on this machine while the controller was away. A note is removed once its
-/// operator is durably in the state, so that it happens at least once; a second time changes nothing.
+/// operator is durably in the state, so that it happens at least once; a second time changes nothing. One that the engine
+/// refuses (the name is taken) is said, and stays: it must not keep the controller from starting.
 ///
 /// # Errors
-/// A note is damaged, or the decider refuses or is gone.
+/// A note is damaged, or the decider is gone.
 pub async fn admit_pending(data_dir: &Path, decider: &Handle) -> Result<(), Error> {
     for (path, pending) in read_pending(data_dir)? {
-        let known = decider.state().operators.get(&pending.name).is_some_and(|row| row.key == pending.key);
-        if !known {
-            let name = pending.name.clone();
-            let request = Request::CreateOperator {
-                name: pending.name,
-                roles: pending.roles,
-                key: pending.key,
-                certificate_expires: pending.certificate_expires,
-            };
-            decider
-                .request(Actor::Controller, request)
-                .await
-                .map_err(|source| Error::Admit { name: name.clone(), source })?;
-            tracing::info!(operator = name, "admitted an operator who was made on this machine");
+        let name = pending.name.clone();
+        match admit(pending, decider).await {
+            Ok(()) => std::fs::remove_file(&path).map_err(files::Error::io("remove", &path))?,
+            Err(Failed::Refused(reason)) => {
+                let note = path.display();
+                tracing::error!(operator = name, %reason, %note, "refused an operator who was made on this machine");
+            }
+            Err(source) => return Err(Error::Admit { name, source }),
         }
-        std::fs::remove_file(&path).map_err(files::Error::io("remove", &path))?;
     }
     Ok(())
+}
+
+async fn admit(pending: Pending, decider: &Handle) -> Result<(), Failed> {
+    let Pending { name, roles, key, certificate_expires } = pending;
+    if decider.state().operators.get(&name).is_some_and(|row| row.key == key) {
+        return Ok(());
+    }
+    tracing::info!(operator = name, "admitting an operator who was made on this machine");
+    let request = Request::CreateOperator { name, roles, key, certificate_expires };
+    decider.request(Actor::Controller, request).await.map(drop)
 }
 
 fn read_pending(data_dir: &Path) -> Result<Vec<(PathBuf, Pending)>, Error> {

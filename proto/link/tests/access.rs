@@ -5,12 +5,15 @@ mod common;
 
 use std::{collections::BTreeSet, time::Duration};
 
-use common::{Controller, call};
+use common::{Controller, anonymous, call};
+use jiff::Timestamp;
 use prost::Message as _;
 use quell_link::access::{Caller, Right, TABLE};
 use tonic::{Code, transport::Channel};
 
 const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const AGENT: &str = "agent";
 
 /// Every call of the contract, as its path.
 fn calls_of_the_contract() -> BTreeSet<String> {
@@ -55,9 +58,21 @@ async fn kinds(controller: &Controller) -> Vec<Kind> {
     let agent = quell_link::client::connect_agent(&controller.addresses(), &identity).await.unwrap();
     let operator =
         async |name: &'static str, roles: &[&str]| controller.operator(name, roles, HOUR).connect().await.unwrap();
+    let late = controller.join("planthost2").await;
+    let late = controller.reissue(&late, Timestamp::now() - 3 * DAY, DAY);
     vec![
         Kind {
-            name: "agent",
+            name: "without a certificate",
+            channel: anonymous(controller).await,
+            may: |caller| caller == Caller::Anyone,
+        },
+        Kind {
+            name: "agent whose certificate has ended",
+            channel: quell_link::client::connect_as_is(&controller.addresses(), &late).await.unwrap(),
+            may: |caller| matches!(caller, Caller::Anyone | Caller::LateAgent),
+        },
+        Kind {
+            name: AGENT,
             channel: agent,
             may: |caller| matches!(caller, Caller::Anyone | Caller::Agent | Caller::LateAgent),
         },
@@ -94,11 +109,11 @@ async fn every_row_holds_for_every_kind_of_caller() {
     let controller = Controller::start().await;
     let kinds = kinds(&controller).await;
     for rule in TABLE {
-        // The stream of an agent is opened elsewhere: an empty call to it would wait.
-        if rule.caller == Caller::Agent {
-            continue;
-        }
         for kind in &kinds {
+            // An agent's stream is opened elsewhere: an empty call to it would wait.
+            if rule.caller == Caller::Agent && kind.name == AGENT {
+                continue;
+            }
             let result = call(&kind.channel, rule.path).await;
             // Joining with an empty message is refused by the service itself, not by the table.
             if rule.path.ends_with("/Join") {

@@ -270,6 +270,15 @@ impl Guarded {
             None => access::check(path, &self.peer, &*self.gatekeeper, Timestamp::now()),
         }
     }
+
+    /// What somebody without a certificate tries is not worth a line: anybody could fill the disk with it.
+    fn report(&self, path: &str, status: &Status) {
+        let (peer, reason) = (&self.peer, status.message());
+        match peer.role {
+            Some(_) => tracing::info!(%peer, path, reason, "refused a call"),
+            None => tracing::debug!(%peer, path, reason, "refused a call"),
+        }
+    }
 }
 
 impl hyper::service::Service<Request<Incoming>> for Guarded {
@@ -279,7 +288,7 @@ impl hyper::service::Service<Request<Incoming>> for Guarded {
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         if let Err(status) = self.check(request.uri().path()) {
-            tracing::info!(peer = %self.peer, path = request.uri().path(), reason = status.message(), "refused a call");
+            self.report(request.uri().path(), &status);
             return Box::pin(std::future::ready(Ok(status.into_http())));
         }
         request.extensions_mut().insert(self.peer.clone());

@@ -289,6 +289,30 @@ impl Session {
     }
 }
 
+/// A connection without a certificate, by somebody who only trusts the CA.
+pub(crate) async fn anonymous(controller: &Controller) -> Channel {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(controller.authority.roots().remove(0)).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let address = controller.address;
+    let connect = tower::service_fn(move |_: http::Uri| {
+        let connector = connector.clone();
+        async move {
+            let stream = tokio::net::TcpStream::connect(address).await?;
+            let name = rustls_pki_types::ServerName::try_from("127.0.0.1").unwrap();
+            connector.connect(name, stream).await.map(hyper_util::rt::TokioIo::new)
+        }
+    });
+    tonic::transport::Endpoint::from_static("http://quell.controller").connect_with_connector(connect).await.unwrap()
+}
+
 /// Makes a call that is answered once, by its path, with an empty message.
 pub(crate) async fn call(channel: &Channel, path: &'static str) -> Result<(), Status> {
     let mut client = tonic::client::Grpc::new(channel.clone());
