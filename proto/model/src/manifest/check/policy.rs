@@ -57,9 +57,9 @@ pub(super) fn policy(head: Option<Head>, spec: &Object<'_>) -> Option<Policy> {
     let mut values_known = BTreeMap::new();
     let values = values(spec, &context, &allowed, &mut values_known);
     let context = Context { declared: Declared { values: values_known, ..context.declared }, ..context };
-    let signals = signals(spec, &context, is_fleet);
     let names: Vec<_> = spec.members("signals").iter().map(|(key, _)| key.text.as_str()).collect();
     let context = Context { declared: Declared { signals: names, ..context.declared }, ..context };
+    let signals = signals(spec, &context, is_fleet);
     let trigger = spec.object("trigger").and_then(|trigger| trigger::trigger(&trigger, &context));
     let expect = spec.object("expect").and_then(|expect| expect.parsed("every", unit::duration));
     let tell = spec.objects("tell").iter().filter_map(|tell| trigger::tell(tell, &context)).collect();
@@ -271,7 +271,12 @@ fn signals<'a>(spec: &Object<'a>, context: &Context<'a>, is_fleet: bool) -> BTre
                 context.condition(&long, "that").map(|that| Signal { that, quorum })
             }
         };
-        signals.extend(signal.map(|signal| (key.text.clone(), signal)));
+        let Some(signal) = signal else { continue };
+        if let Some(other) = signal.that.signals().first() {
+            let message = format!("a signal asks probes, not the signal `{other}`: write the condition out");
+            spec.report.fault(node.place, message);
+        }
+        signals.insert(key.text.clone(), signal);
     }
     signals
 }

@@ -52,6 +52,7 @@ fn fields_and_values_are_checked() {
             "signals: { bad: { that: 'true', quorum: 2 of 3 } }",
             "a quorum counts observing hosts, so it needs `target: fleet`",
         ),
+        ("signals: { a: 'true', b: '!signal.a' }", "a.yaml:8:28: a signal asks probes, not the signal `a`"),
         ("signals: { host: 'true' }", "a.yaml:8:14: `host` means something else in conditions"),
         ("values: { a: { is: '\"x\"', oneOf: [] } }", "`oneOf` lists texts, numbers or truth values, at least one"),
         ("values: { a: { is: '\"x\"' } }", "`spec.values.a` lacks `oneOf` (What it may be"),
