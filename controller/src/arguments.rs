@@ -41,6 +41,20 @@ pub enum Command {
         #[arg(long, value_name = "NAME", default_value = "admin")]
         operator: String,
     },
+    /// Make an operator on this machine, when no administrator is left who could.
+    ///
+    /// The operator is admitted at the next start. The last line on standard output is the path of the profile.
+    Operator {
+        /// The controller's directory.
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+        /// Name of the operator: one that is not in use.
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Role: admin, operator, viewer, or one that approvals ask for; may be repeated.
+        #[arg(long = "role", value_name = "ROLE", default_value = "admin")]
+        roles: Vec<String>,
+    },
     /// Serve agents and operators until SIGTERM or SIGINT.
     Serve {
         /// The controller's directory.

@@ -1,8 +1,8 @@
 //! `quell-controller init`: makes a controller's directory, whole or not at all.
 //!
-//! The directory gets a certificate authority of its own, `controller.toml` and the first operator's profile. Nothing in
-//! it is a default that another installation shares: identifier, keys and certificates are made here. `controller.toml`
-//! is written last, so that a directory in which `init` was interrupted is not taken for a controller.
+//! The directory gets a certificate authority of its own, an empty store, `controller.toml` and the first operator's
+//! profile. Nothing in it is a default that another installation shares: identifier, keys and certificates are made here.
+//! `controller.toml` is written last, so that a directory in which `init` was interrupted is not taken for a controller.
 //!
 //! Operators live in the state, which only the decider writes. So `init` leaves a note of the first one in `pending`,
 //! and `serve` admits it through the engine like any other ([`admit_pending`]). The same way leads back in when every
@@ -22,12 +22,16 @@ use quell_link::{
     files, identity,
     profile::Profile,
 };
-use quell_model::digest::Digest;
+use quell_model::{
+    digest::Digest,
+    name::{HostName, ObjectName},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     config::{self, Config},
     decider::{Failed, Handle},
+    store::{self, DiskStore, Store as _},
 };
 
 /// The certificate authority's directory inside the data directory.
@@ -86,6 +90,9 @@ pub enum Error {
     /// The name cannot be an operator's.
     #[error(transparent)]
     Name(#[from] identity::Error),
+    /// A role is not a name.
+    #[error(transparent)]
+    Role(#[from] quell_model::name::Invalid),
     /// The authority could not be made or read.
     #[error(transparent)]
     Authority(#[from] authority::Error),
@@ -95,6 +102,9 @@ pub enum Error {
     /// The configuration.
     #[error(transparent)]
     Config(#[from] config::Error),
+    /// The store could not be made.
+    #[error(transparent)]
+    Store(#[from] store::Error),
     /// An operator could not be admitted.
     #[error("operator {name} cannot be admitted: {source}")]
     Admit {
@@ -186,7 +196,7 @@ fn reachable(listen: SocketAddr) -> Result<String, Error> {
     }
     let name = rustix::system::uname();
     let name = name.nodename().to_string_lossy().to_lowercase();
-    match name.parse::<quell_model::name::HostName>() {
+    match name.parse::<HostName>() {
         Ok(name) if name.as_str() != "localhost" => Ok(format!("{name}:{}", listen.port())),
         _ => Err(Error::NoAddress(listen)),
     }
@@ -199,6 +209,7 @@ fn make(options: &Options, config: &Config, now: Timestamp) -> Result<PathBuf, E
     let installation = uuid::Uuid::new_v4().to_string();
     let authority = Authority::create(&data_dir.join(AUTHORITY), &installation, now)?;
     let profile = issue(&data_dir, &authority, config, &options.operator, &["admin".to_owned()], now)?;
+    Box::new(DiskStore::create(&data_dir, store::Options::default())?).close()?;
     config.save(&data_dir)?;
     Ok(profile)
 }
@@ -209,6 +220,9 @@ fn make(options: &Options, config: &Config, now: Timestamp) -> Result<PathBuf, E
 /// # Errors
 /// There is no controller in the directory, or a file cannot be written.
 pub fn add_operator(data_dir: &Path, name: &str, roles: &[String], now: Timestamp) -> Result<PathBuf, Error> {
+    for role in roles {
+        role.parse::<ObjectName>()?;
+    }
     let config = Config::load(data_dir)?;
     let authority = Authority::load(&data_dir.join(AUTHORITY))?;
     let data_dir = data_dir.canonicalize().map_err(files::Error::io("read", data_dir))?;

@@ -1,6 +1,10 @@
 //! `quell-controller`: what it does, in the order in which it does it.
 
-use std::{io::Write as _, path::Path, process::ExitCode};
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Parser as _, error::ErrorKind};
 use jiff::Timestamp;
@@ -8,7 +12,6 @@ use quell_controller::{
     arguments::{Arguments, Command},
     backup, init, logging,
     serve::{self, Controller, Parts},
-    store::{self, DiskStore},
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -28,7 +31,10 @@ fn main() -> ExitCode {
     }
     match arguments.command {
         Command::Init { data_dir, listen, http, addresses, operator } => {
-            init(&init::Options { data_dir, listen, http, addresses, operator })
+            profile(init::run(&init::Options { data_dir, listen, http, addresses, operator }, Timestamp::now()))
+        }
+        Command::Operator { data_dir, name, roles } => {
+            profile(init::add_operator(&data_dir, &name, &roles, Timestamp::now()))
         }
         Command::Serve { data_dir } => serve(&data_dir),
         Command::Backup { data_dir, to } => match backup::backup(&data_dir, &to) {
@@ -44,15 +50,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// Makes a controller; the last line is the path of the first operator's profile.
-fn init(options: &init::Options) -> ExitCode {
-    let profile = match init::run(options, Timestamp::now()) {
-        Ok(profile) => profile,
-        Err(error) => return fail(FAILED, &error),
-    };
-    let store = DiskStore::create(&options.data_dir, store::Options::default()).map(Box::new);
-    match store.and_then(store::Store::close) {
-        Ok(()) => say(format_args!("{}", profile.display())),
+/// The last line on standard output: the path of an operator's profile.
+fn profile(made: Result<PathBuf, init::Error>) -> ExitCode {
+    match made {
+        Ok(path) => say(format_args!("{}", path.display())),
         Err(error) => fail(FAILED, &error),
     }
 }

@@ -29,6 +29,7 @@ fn a_directory_becomes_a_controller_with_a_profile_that_fits() {
     assert_eq!(profile.expires().unwrap(), now() + OPERATOR_TTL);
     assert_eq!(Config::load(&data_dir).unwrap().listen, "127.0.0.1:7443".parse().unwrap());
     assert_eq!(std::fs::metadata(&data_dir).unwrap().mode() & 0o777, 0o700);
+    DiskStore::open(&data_dir, store::Options::default()).unwrap();
     let [(_, pending)] = &read_pending(&data_dir).unwrap()[..] else { panic!("one operator waits") };
     assert_eq!((pending.name.as_str(), &pending.roles[..]), ("ada", &["admin".to_owned()][..]));
 }
@@ -133,4 +134,6 @@ fn an_operator_can_be_made_later_and_not_twice_before_a_start() {
     assert_eq!(read_pending(scratch.path()).unwrap().len(), 2);
     assert!(matches!(add_operator(scratch.path(), "vera", &roles, now()), Err(Error::Waits(_))));
     assert!(add_operator(&scratch.path().join("none"), "vera", &roles, now()).is_err());
+    assert!(matches!(add_operator(scratch.path(), "otto", &["No role".to_owned()], now()), Err(Error::Role(_))));
+    assert!(matches!(add_operator(scratch.path(), "../otto", &roles, now()), Err(Error::Authority(_))));
 }
