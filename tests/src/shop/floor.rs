@@ -244,6 +244,10 @@ impl Floor {
             place("dns1Log", self.dns().join("dns1.log").display().to_string()),
             place("dns2Log", self.dns().join("dns2.log").display().to_string()),
             place("dnsTool", self.dns_tool().display().to_string()),
+            short("settle", "1s", "60s"),
+            // The machine that shows this may well be busy: it is not what is shown.
+            short("cpuThreshold", "100", "90"),
+            short("memoryThreshold", "100", "80"),
             short("businessDays", "mon-sun", "mon-fri"),
             short("opens", "00:00", "09:00"),
             short("closes", "24:00", "17:00"),
