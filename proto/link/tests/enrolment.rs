@@ -211,6 +211,18 @@ async fn a_damaged_file_is_named() {
 }
 
 #[tokio::test]
+async fn a_certificate_and_a_ca_that_do_not_belong_together_are_told() {
+    let (controller, other) = (Controller::start().await, Controller::start().await);
+    controller.join("planthost1").await;
+    let directory = controller.directory("planthost1");
+    common::write_chain(&directory.join("roots.pem"), &other.authority.roots()[0]);
+    let error = AgentIdentity::load(&directory).unwrap_err().to_string();
+    assert!(error.contains("chain.pem") && error.contains("is not of the CA that comes with it"), "{error}");
+    controller.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test]
 async fn a_profile_is_saved_private_and_works_when_read_back() {
     let controller = Controller::start().await;
     let path = controller.directory("ada.toml");

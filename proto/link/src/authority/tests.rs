@@ -128,3 +128,35 @@ fn the_controllers_chain_holds_the_ca() {
     let (_, certificate) = X509Certificate::from_der(&issued.chain[0]).unwrap();
     assert_eq!(certificate.subject_alternative_name().unwrap().unwrap().value.general_names.len(), 4);
 }
+
+#[test]
+fn no_damaged_certificate_or_request_is_read_as_something_else() {
+    let scratch = tempfile::tempdir().unwrap();
+    let authority = authority(&scratch);
+    let (_, csr) = new_key().unwrap();
+    let issued = authority.issue_operator(&csr, "ada", now(), DAY).unwrap();
+    let good = &issued.chain[0];
+    for end in 0..good.len() {
+        assert!(Certificate::read(&good[..end]).is_err(), "cut at {end}");
+    }
+    // A changed byte may leave a certificate whose signature is wrong, which TLS finds; it must not panic.
+    for at in 0..good.len() {
+        for change in [0x01, 0x80, 0xff] {
+            let mut damaged = good.to_vec();
+            damaged[at] ^= change;
+            let _ = Certificate::read(&damaged);
+        }
+    }
+    // What the signature does not cover may change; the key may not.
+    let key = Authority::requested_key(&csr).unwrap();
+    let mut accepted = 0;
+    for at in 0..csr.len() {
+        let mut damaged = csr.clone();
+        damaged[at] ^= 0x01;
+        if let Ok(read) = Authority::requested_key(&damaged) {
+            assert_eq!(read, key, "changed at {at}");
+            accepted += 1;
+        }
+    }
+    assert!(accepted < 5, "{accepted} changes went unnoticed");
+}

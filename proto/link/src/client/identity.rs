@@ -187,6 +187,7 @@ fn current(
     if certificate.subject != wanted {
         return Err(format!("the certificate is for {}, not for {wanted}", certificate.subject));
     }
+    tls::check_issuer(first, roots, certificate.not_after)?;
     let (not_before, not_after) = (certificate.not_before, certificate.not_after);
     let key: PrivateKeyDer<'static> = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
     // This also compares the certificate's public key with ours.

@@ -64,6 +64,23 @@ pub(crate) fn store(roots: &[CertificateDer<'static>]) -> Result<RootCertStore, 
     Ok(store)
 }
 
+/// Checks that a client's certificate is one of these roots', whatever the time. With roots that its own certificate is
+/// not of, a machine would be locked out for good.
+pub(crate) fn check_issuer(
+    certificate: &CertificateDer<'static>,
+    roots: &[CertificateDer<'static>],
+    not_after: jiff::Timestamp,
+) -> Result<(), String> {
+    let words = |error: &dyn std::fmt::Display| format!("the certificate is not of the CA that comes with it: {error}");
+    let roots = store(roots).map_err(|error| words(&error))?;
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+        .build()
+        .map_err(|error| words(&error))?;
+    let seconds = u64::try_from(not_after.as_second()).map_err(|error| words(&error))?;
+    let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+    verifier.verify_client_cert(certificate, &[], at).map(drop).map_err(|error| words(&error))
+}
+
 /// Whom the calling side takes for the controller.
 #[derive(Debug)]
 enum Trust {
