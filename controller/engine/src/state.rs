@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 use jiff::Timestamp;
 use quell_model::{
     digest::Digest,
@@ -19,9 +19,13 @@ use quell_model::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Write,
     id::{CommandId, IncidentId, MessageId, PlanId, TokenId, WindowId},
     input::HoldScope,
+};
+
+pub use crate::{
+    invariants::{Violation, check},
+    table::Unreadable,
 };
 
 /// The tables of the state.
@@ -94,55 +98,26 @@ pub struct State {
     /// Verdicts.
     pub verdicts: OrdMap<(FullName, Target), Arc<VerdictRow>>,
     /// What may happen only once: policy and key, and when it happened.
-    pub onces: OrdMap<(FullName, String), Timestamp>,
+    pub onces: OrdMap<(FullName, String), Arc<OnceRow>>,
     /// Schedules.
     pub schedules: OrdMap<(FullName, Target), Arc<ScheduleRow>>,
+    /// What follows from the rows and is looked up often; never stored.
+    pub live: Live,
 }
 
-/// Why a write could not be applied: the log or the view is damaged, or newer than this program.
-#[derive(Debug, thiserror::Error)]
-#[error("row {key:?} of table {table:?} cannot be read: {reason}")]
-pub struct Unreadable {
-    /// The table.
-    pub table: Table,
-    /// The key.
-    pub key: String,
-    /// Why.
-    pub reason: String,
-}
-
-impl State {
-    /// Applies one write of a committed change.
-    ///
-    /// # Errors
-    /// The row is not one that this version knows.
-    pub fn apply(&mut self, _write: &Write) -> Result<(), Unreadable> {
-        Ok(())
-    }
-
-    /// Every row as a write: what a checkpoint holds.
-    pub fn rows(&self) -> Vec<Write> {
-        Vec::new()
-    }
-
-    /// The manifests behind what an agent is asked, for the wire: the signed set will stand here.
-    pub fn policy_canonical(&self, name: &FullName) -> Option<&str> {
-        self.manifests.get(&("Policy".to_owned(), name.clone())).map(|stored| stored.canonical.as_str())
-    }
-}
-
-/// Broken invariants; every test asserts after every step that there are none.
-pub fn check(_state: &State) -> Vec<Violation> {
-    Vec::new()
-}
-
-/// An invariant that does not hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Violation {
-    /// The invariant, in a few words.
-    pub invariant: &'static str,
-    /// What breaks it.
-    pub what: String,
+/// Rows that are not over, and the newest incident of each problem and target. Kept by [`State::put`], never stored.
+#[derive(Debug, Clone, Default)]
+pub struct Live {
+    /// Incidents that are not resolved.
+    pub incidents: OrdSet<IncidentId>,
+    /// Plans that have not ended.
+    pub plans: OrdSet<PlanId>,
+    /// Commands that were sent and have no outcome.
+    pub commands: OrdSet<CommandId>,
+    /// Messages to be sent.
+    pub messages: OrdSet<MessageId>,
+    /// The newest incident by problem and target.
+    pub latest: OrdMap<(String, Target), IncidentId>,
 }
 
 /// Counters and the like.
@@ -165,8 +140,9 @@ pub struct Meta {
     pub set_versions: BTreeMap<String, u64>,
 }
 
-/// A manifest as it was applied.
-#[derive(Debug, Clone)]
+/// A manifest as it was applied. Its row holds the canonical JSON; the meaning is read from that again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(into = "ManifestText", try_from = "ManifestText")]
 pub struct StoredManifest {
     /// Its canonical JSON.
     pub canonical: String,
@@ -176,6 +152,39 @@ pub struct StoredManifest {
     pub applied_at: Timestamp,
     /// By whom.
     pub applied_by: String,
+}
+
+impl PartialEq for StoredManifest {
+    fn eq(&self, other: &Self) -> bool {
+        self.canonical == other.canonical && self.applied_at == other.applied_at && self.applied_by == other.applied_by
+    }
+}
+
+/// What the row of a manifest holds.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ManifestText {
+    canonical: String,
+    applied_at: Timestamp,
+    applied_by: String,
+}
+
+impl From<StoredManifest> for ManifestText {
+    fn from(stored: StoredManifest) -> Self {
+        Self { canonical: stored.canonical, applied_at: stored.applied_at, applied_by: stored.applied_by }
+    }
+}
+
+impl TryFrom<ManifestText> for StoredManifest {
+    type Error = String;
+
+    fn try_from(text: ManifestText) -> Result<Self, String> {
+        let manifest = quell_model::manifest::from_canonical(&text.canonical).map_err(|errors| {
+            let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            format!("the manifest is not one that this version knows: {}", lines.join("; "))
+        })?;
+        Ok(Self { canonical: text.canonical, manifest, applied_at: text.applied_at, applied_by: text.applied_by })
+    }
 }
 
 /// A host.
@@ -209,6 +218,9 @@ pub struct HostRow {
     /// Highest session sequence number whose content is durably taken in.
     #[serde(default)]
     pub acknowledged: u64,
+    /// Since when its samples are missing, once that was said.
+    #[serde(default)]
+    pub no_data_since: Option<Timestamp>,
 }
 
 /// How a host stands.
@@ -332,15 +344,73 @@ pub struct IncidentRow {
     pub notes: Vec<Note>,
     /// When people were called.
     pub escalated_at: Option<Timestamp>,
-    /// Messages sent already, by moment and index in `tell`: each goes once.
+    /// Messages sent already: each goes once.
     #[serde(default)]
-    pub told: Vec<(TellAt, usize)>,
+    pub told: Vec<Told>,
     /// Records that people read as its story, by time; the log has them all.
     #[serde(default)]
     pub timeline: Vec<Note>,
-    /// The name of the rung that healed it: a recurrence within 6 h starts after that one.
+    /// The index of the rung that healed it: a recurrence within 6 h starts after that one.
     #[serde(default)]
     pub healed_by: Option<usize>,
+    /// What opened it.
+    #[serde(default)]
+    pub cause: Cause,
+    /// The policy whose ladder is climbed; set when the first plan is made.
+    #[serde(default)]
+    pub leader: Option<FullName>,
+    /// Why no further rung is tried: people have it.
+    #[serde(default)]
+    pub ladder_ended: Option<String>,
+    /// Who was called, in order.
+    #[serde(default)]
+    pub called: Vec<Called>,
+    /// The open incident of a service underneath, which explains this one.
+    #[serde(default)]
+    pub inhibited_by: Option<IncidentId>,
+}
+
+impl IncidentRow {
+    /// Whether it is not over.
+    pub fn is_open(&self) -> bool {
+        self.state != IncidentState::Resolved
+    }
+}
+
+/// What opened an incident.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Cause {
+    /// A policy's trigger.
+    #[default]
+    Symptom,
+    /// A scheduled run that did not help.
+    RunFailed,
+    /// A run that should have been and was not.
+    RunMissed,
+    /// A fault of the policy itself: a condition that cannot be judged.
+    PolicyFault,
+}
+
+/// A message of a policy that went out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// The moment.
+    pub at: TellAt,
+    /// The contact, told once a moment and incident.
+    pub contact: FullName,
+    /// The plan that was carried out, of which each contact is told once.
+    #[serde(default)]
+    pub plan: Option<PlanId>,
+}
+
+/// Somebody who was called.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Called {
+    /// The contact.
+    pub contact: FullName,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// How an incident stands.
@@ -458,6 +528,58 @@ pub struct PlanRow {
     /// Resources that it holds: `planthost1 unit:named`.
     #[serde(default)]
     pub resources: Vec<String>,
+    /// Whether a timetable asked for it.
+    #[serde(default)]
+    pub scheduled: bool,
+    /// What it uses up of what may happen only once.
+    #[serde(default)]
+    pub onces: Vec<PlannedOnce>,
+    /// How many hosts of the service may be disturbed, fixed when it was made; absent: none are disturbed.
+    #[serde(default)]
+    pub disturb: Option<DisturbLimit>,
+    /// When the next wave may be judged.
+    #[serde(default)]
+    pub next_wave_at: Option<Timestamp>,
+    /// Why nothing more of it is sent but what runs in any case.
+    #[serde(default)]
+    pub stopped: Option<String>,
+    /// How it ends once what runs in any case (undo, `finally`) has ended.
+    #[serde(default)]
+    pub closing: Option<PlanState>,
+    /// What was chosen by the people who approved it.
+    #[serde(default)]
+    pub choice: Option<String>,
+}
+
+/// Something that a plan may do only once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedOnce {
+    /// The key.
+    pub key: String,
+    /// For how long it is used up; absent: as long as the incident is remembered.
+    pub within: Option<Duration>,
+}
+
+/// How many hosts of a service may be disturbed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DisturbLimit {
+    /// So many,
+    pub limit: u32,
+    /// of so many that count,
+    pub eligible: u32,
+    /// over so long.
+    pub over: Duration,
+}
+
+/// Something that happened and may not happen again for a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnceRow {
+    /// When.
+    pub at: Timestamp,
+    /// Until when it is remembered.
+    pub until: Timestamp,
+    /// The plan that did it.
+    pub plan: PlanId,
 }
 
 /// How a plan stands.
@@ -719,6 +841,12 @@ pub struct LedgerRow {
     pub service: Option<String>,
     /// When it was sent.
     pub at: Timestamp,
+    /// The name of the rung; empty for a person's run.
+    #[serde(default)]
+    pub rung: String,
+    /// The incident.
+    #[serde(default)]
+    pub incident: Option<IncidentId>,
     /// Whether it turned out not to count: refused or not started.
     #[serde(default)]
     pub void: bool,

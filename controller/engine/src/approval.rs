@@ -1,0 +1,208 @@
+//! Approvals: what people are asked, who may answer, and what their answer does.
+
+use jiff::Timestamp;
+use quell_model::policy::{ApprovalRule, Rung};
+
+use crate::{
+    Actor, State,
+    draft::Entry,
+    id::PlanId,
+    input::{Refusal, Reply},
+    plan,
+    state::{Needs, PlanRow, PlanState, Vote},
+    tell::{self, Draught},
+    turn::{Subject, Turn},
+    windows::after,
+};
+
+/// The role that approves what a policy proposes without a rule of its own: any operator.
+pub(crate) const ANY_OPERATOR: &str = "operator";
+/// What can be chosen when the rule does not say.
+const CHOICES: [&str; 2] = ["approve", REJECT];
+/// The choice that denies.
+const REJECT: &str = "reject";
+/// How long the question stands when no rule says.
+const EXPIRES: std::time::Duration = std::time::Duration::from_secs(24 * 3_600);
+
+/// What a rung's plan needs.
+pub(crate) fn needs(rung: &Rung, from: Timestamp, now: Timestamp) -> Needs {
+    let rule: Option<&ApprovalRule> = rung.approval.as_ref();
+    let choices = rule.map(|rule| rule.choices.clone()).filter(|choices| !choices.is_empty());
+    Needs {
+        role: rule.map_or_else(|| ANY_OPERATOR.to_owned(), |rule| rule.role.clone()),
+        count: rule.map_or(1, |rule| rule.count.max(1)),
+        expires: after(from, rule.map_or(EXPIRES, |rule| rule.expires)),
+        choices: choices.unwrap_or_else(|| CHOICES.map(str::to_owned).to_vec()),
+        remind: rule.and_then(|rule| rule.remind),
+        reminded_at: now,
+    }
+}
+
+/// How many distinct people have approved a plan and still may.
+pub(crate) fn count(state: &State, plan: &PlanRow) -> u32 {
+    let mut people: Vec<&str> = plan
+        .votes
+        .iter()
+        .filter(|vote| !vote.denied && plan.requester.as_ref() != Some(&vote.who))
+        .map(|vote| vote.who.as_str())
+        .filter(|who| state.operators.get(*who).is_none_or(|operator| operator.revoked.is_none()))
+        .collect();
+    people.sort_unstable();
+    people.dedup();
+    u32::try_from(people.len()).unwrap_or(u32::MAX)
+}
+
+/// Asks people about a plan.
+pub(crate) fn ask(turn: &mut Turn<'_>, id: PlanId) {
+    say(turn, id, "wants an approval");
+}
+
+/// Reminds people of a plan that waits; says when it will be time again.
+pub(crate) fn remind(turn: &mut Turn<'_>, id: PlanId) -> Option<Timestamp> {
+    let plan = turn.state().plans.get(&id).cloned()?;
+    let needs = plan.needs.as_ref()?;
+    let due = after(needs.reminded_at, needs.remind?);
+    if due > turn.now {
+        return Some(due);
+    }
+    let now = turn.now;
+    turn.draft.change::<PlanRow>(&id, |row| {
+        if let Some(needs) = &mut row.needs {
+            needs.reminded_at = now;
+        }
+    });
+    say(turn, id, "still wants an approval");
+    Some(after(now, needs.remind?))
+}
+
+fn say(turn: &mut Turn<'_>, id: PlanId, what: &str) {
+    let Some(plan) = turn.state().plans.get(&id).cloned() else { return };
+    let (Some(needs), Some(policy)) = (&plan.needs, &plan.policy) else { return };
+    let text = format!("{id} {what} of role {} until {}", needs.role, needs.expires);
+    turn.record(
+        Entry::new("approvalAsked", Actor::Controller, text.clone())
+            .id("plan", id)
+            .maybe_id("incident", plan.incident)
+            .id("hash", plan.hash)
+            .data(serde_json::json!({ "choices": needs.choices, "count": needs.count })),
+    );
+    let severity =
+        turn.policy(policy).map_or(quell_model::policy::Severity::Ticket, |compiled| compiled.policy.severity);
+    for contact in tell::contacts_for(turn, policy, Some(&needs.role)) {
+        let body = format!(
+            "{} on {}, rung {}\nhash {}\nchoices: {}",
+            policy,
+            plan.target,
+            plan.rung,
+            plan.hash,
+            needs.choices.join(", ")
+        );
+        tell::send(
+            turn,
+            Draught { contact, subject: text.clone(), body, severity, incident: plan.incident, logs: Vec::new() },
+        );
+    }
+}
+
+/// A person's answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) plan: PlanId,
+    pub(crate) hash: quell_model::digest::Digest,
+    pub(crate) choice: Option<String>,
+    pub(crate) reason: String,
+    pub(crate) approve: bool,
+    pub(crate) roles: Vec<String>,
+}
+
+/// Takes in a person's answer.
+///
+/// # Errors
+/// The plan is not there, moved on, or the person may not decide it.
+pub(crate) fn decide(turn: &mut Turn<'_>, actor: &Actor, answer: &Answer) -> Result<Reply, Refusal> {
+    let Actor::Person(who) = actor else {
+        return Err(Refusal::Forbidden("only a person approves or denies a plan".to_owned()));
+    };
+    let plan = turn
+        .state()
+        .plans
+        .get(&answer.plan)
+        .cloned()
+        .ok_or_else(|| Refusal::NotFound(format!("there is no {}", answer.plan)))?;
+    let (PlanState::Proposed, Some(needs)) = (plan.state, plan.needs.clone()) else {
+        return Err(Refusal::Conflict(format!("{} {}: it waits for no approval", plan.id, plan::word(plan.state))));
+    };
+    if plan.hash != answer.hash {
+        return Err(Refusal::Conflict(format!(
+            "{} is not the plan that you saw: its hash is {} now; look at it again with `quell describe plan {}`",
+            plan.id,
+            plan.hash.short(),
+            plan.id
+        )));
+    }
+    if turn.now >= needs.expires {
+        return Err(Refusal::Conflict(format!("{} could be decided until {}", plan.id, needs.expires)));
+    }
+    may_decide(who, &plan, &needs, answer)?;
+    let choice = answer.choice.clone().unwrap_or_else(|| needs.choices.first().cloned().unwrap_or_default());
+    if answer.approve && !needs.choices.contains(&choice) {
+        return Err(Refusal::Invalid(format!("{choice:?} cannot be chosen; there is {}", needs.choices.join(", "))));
+    }
+    let denied = !answer.approve || choice == REJECT;
+    if !denied && let Some(other) = plan.votes.iter().find(|vote| !vote.denied && vote.choice != choice) {
+        return Err(Refusal::Conflict(format!(
+            "{} chose {:?}; those who approve must choose the same",
+            other.who, other.choice
+        )));
+    }
+    let vote = Vote { at: turn.now, who: who.clone(), choice: choice.clone(), reason: answer.reason.clone(), denied };
+    turn.draft.change::<PlanRow>(&plan.id, |row| {
+        row.votes.push(vote);
+        row.choice = (!denied).then(|| choice.clone());
+    });
+    let verb = if denied { "denies" } else { "approves" };
+    turn.record(
+        Entry::new(
+            if denied { "planDenied" } else { "voteGiven" },
+            actor.clone(),
+            format!("{who} {verb} {}: {}", plan.id, answer.reason),
+        )
+        .id("plan", plan.id)
+        .maybe_id("incident", plan.incident)
+        .id("hash", plan.hash)
+        .data(serde_json::json!({ "choice": choice })),
+    );
+    if denied {
+        let why = if answer.reason.is_empty() {
+            format!("denied by {who}")
+        } else {
+            format!("denied by {who}: {}", answer.reason)
+        };
+        plan::end(turn, plan.id, PlanState::Denied, &why);
+    } else {
+        turn.touch(Subject::Plan(plan.id));
+    }
+    Ok(Reply::Done)
+}
+
+fn may_decide(who: &str, plan: &PlanRow, needs: &Needs, answer: &Answer) -> Result<(), Refusal> {
+    if needs.role != ANY_OPERATOR && !answer.roles.contains(&needs.role) {
+        return Err(Refusal::Forbidden(format!(
+            "{} is decided by role {}; {who} has {}",
+            plan.id,
+            needs.role,
+            words(&answer.roles)
+        )));
+    }
+    if plan.requester.as_deref() == Some(who) {
+        return Err(Refusal::Forbidden(format!("{who} asked for {}: somebody else must decide it", plan.id)));
+    }
+    if plan.votes.iter().any(|vote| vote.who == who) {
+        return Err(Refusal::Conflict(format!("{who} has decided {} already", plan.id)));
+    }
+    Ok(())
+}
+
+fn words(roles: &[String]) -> String {
+    if roles.is_empty() { "no role".to_owned() } else { roles.join(", ") }
+}

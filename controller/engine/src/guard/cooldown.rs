@@ -1,0 +1,25 @@
+//! Time between two remedies of one target. The rungs of one incident are one remedy.
+
+use super::Context;
+use crate::{ledger, state::Hold, windows::after};
+
+pub(super) fn verdict(context: &Context<'_>) -> Option<Hold> {
+    let policy = &context.compiled?.policy;
+    let plan = context.plan;
+    let last = ledger::times(context.view.state, |row| {
+        row.policy.as_ref() == Some(&policy.name)
+            && row.target == plan.target
+            && row.plan != plan.id
+            && (row.incident.is_none() || row.incident != plan.incident)
+    })
+    .pop()?;
+    let until = after(last, policy.guards.cooldown);
+    (until > context.view.now).then(|| {
+        let reason = format!(
+            "acted on {} at {last}; the cool-down lasts {}",
+            plan.target,
+            crate::text::span(policy.guards.cooldown)
+        );
+        context.no("cooldown", reason, Some(until))
+    })
+}

@@ -1,0 +1,47 @@
+//! How many hosts of a service may be disturbed within a span, over all plans and people. When the hosts that were
+//! resolved exceed it, nothing starts at all.
+
+use std::collections::BTreeSet;
+
+use quell_model::name::HostName;
+
+use super::Context;
+use crate::{
+    ledger, service,
+    state::Hold,
+    windows::{after, before},
+};
+
+pub(super) fn verdict(context: &Context<'_>) -> Option<Hold> {
+    let limit = context.plan.disturb.as_ref()?;
+    if context.plan.dry_run {
+        return None;
+    }
+    let group = service::group(context.view, context.plan, context.compiled);
+    let since = before(context.view.now, limit.over);
+    let rows: Vec<_> = ledger::rows(context.view.state, |row| {
+        row.at > since && row.plan != context.plan.id && group.is_of(row) && group.members.contains(&row.host)
+    })
+    .collect();
+    let lately: BTreeSet<&HostName> = rows.iter().map(|row| &row.host).collect();
+    let own: BTreeSet<&HostName> = context.plan.hosts.iter().filter(|host| group.members.contains(*host)).collect();
+    let total = lately.union(&own).count();
+    if own.is_empty() || total <= limit.limit as usize {
+        return None;
+    }
+    let span = crate::text::span(limit.over);
+    let reason = format!(
+        "{} of {} hosts of {} may be disturbed within {span}; {} were, and the plan would disturb {}",
+        limit.limit,
+        limit.eligible,
+        group.name,
+        lately.len(),
+        own.len()
+    );
+    let until = if own.len() > limit.limit as usize {
+        None
+    } else {
+        rows.iter().map(|row| row.at).min().map(|at| after(at, limit.over))
+    };
+    Some(context.no("disturb", reason, until))
+}

@@ -1,0 +1,21 @@
+//! Never act on resolved, no data, stale or unknown: the symptom must be known to be there at this moment.
+
+use quell_model::{policy::Trigger, value::Truth};
+
+use super::Context;
+use crate::{scope::Notes, state::Hold};
+
+pub(super) fn verdict(context: &Context<'_>) -> Option<Hold> {
+    let compiled = context.compiled?;
+    let Trigger::When { when, .. } = &compiled.policy.trigger else { return None };
+    let notes = Notes::default();
+    match context.site(compiled, &notes).judge(when) {
+        Truth::True => None,
+        Truth::False => {
+            Some(context.no("symptom", "the symptom is not there at the moment, though it has not cleared", None))
+        }
+        Truth::Unknown => {
+            Some(context.no("symptom", "whether the symptom is there is unknown: samples are missing or stale", None))
+        }
+    }
+}

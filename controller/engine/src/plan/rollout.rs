@@ -1,0 +1,445 @@
+//! Carrying a plan out: wave by wave, step by step, until it is done or has failed once too often; then undo, then
+//! whatever runs in any case.
+//!
+//! Within a wave a step begins when the one before has ended on all of the wave's hosts, so what is in flight never
+//! exceeds the wave. A host on which a step failed is skipped by the later ones; the others go on.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use quell_model::policy::Otherwise;
+
+use super::{end, end_unsent, hold_plan, rung_of, with_context};
+use crate::{
+    Effect,
+    draft::Entry,
+    guard,
+    id::{CommandId, PlanId},
+    state::{CommandRow, CommandState, LedgerRow, Outcome, OutcomeKind, PlanRow, PlanState},
+    turn::{Subject, Turn, by_policy},
+    windows::after,
+};
+
+/// An agent begins a command within this time of its sending, or not at all.
+const START_WITHIN: Duration = Duration::from_secs(120);
+/// How long after a command must have ended its outcome is waited for.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// Moves a running plan on; says when something of it is due.
+pub(super) fn advance(turn: &mut Turn<'_>, id: PlanId) -> Option<Timestamp> {
+    let overdue = give_up_overdue(turn, id);
+    let plan = turn.state().plans.get(&id).cloned()?;
+    let commands = commands(turn, &plan);
+    if commands.iter().any(|command| is_live(command)) {
+        return overdue;
+    }
+    if plan.closing.is_none() && plan.stopped.is_none() {
+        stop_after_errors(turn, &plan, &commands);
+    }
+    let plan = turn.state().plans.get(&id).cloned()?;
+    match stage(&commands) {
+        Stage::Steps if plan.stopped.is_some() || plan.closing.is_some() => {
+            leave_out(turn, &plan, &commands);
+            turn.touch(Subject::Plan(id));
+            None
+        }
+        Stage::Steps => next_steps(turn, &plan, &commands),
+        Stage::Done if plan.closing.is_none() && plan.stopped.is_some() => {
+            fail(turn, &plan, plan.stopped.as_deref().unwrap_or_default());
+            None
+        }
+        Stage::Finally if plan.closing.is_none() && plan.stopped.is_some() && begins_undo(turn, &plan) => None,
+        Stage::Undo | Stage::Finally => {
+            send_first_group(turn, &plan, &commands);
+            turn.touch(Subject::Plan(id));
+            None
+        }
+        Stage::Done => {
+            conclude(turn, &plan, &commands);
+            None
+        }
+    }
+}
+
+/// What of a plan comes next.
+enum Stage {
+    Steps,
+    Undo,
+    Finally,
+    Done,
+}
+
+fn stage(commands: &[Arc<CommandRow>]) -> Stage {
+    let waits = |wanted: fn(&CommandRow) -> bool| {
+        commands.iter().any(|command| command.state == CommandState::Waiting && wanted(command))
+    };
+    if waits(|command| !command.finally && command.undoes.is_none()) {
+        Stage::Steps
+    } else if waits(|command| command.undoes.is_some()) {
+        Stage::Undo
+    } else if waits(|command| command.finally) {
+        Stage::Finally
+    } else {
+        Stage::Done
+    }
+}
+
+/// A plan's commands in the order in which they run.
+pub(super) fn commands(turn: &Turn<'_>, plan: &PlanRow) -> Vec<Arc<CommandRow>> {
+    plan.commands.iter().filter_map(|id| turn.command(*id)).collect()
+}
+
+fn is_live(command: &CommandRow) -> bool {
+    matches!(command.state, CommandState::Sent | CommandState::Begun)
+}
+
+fn has_failed(command: &CommandRow) -> bool {
+    command.outcome.as_ref().is_some_and(|outcome| !outcome.kind.is_success() && outcome.kind != OutcomeKind::Skipped)
+}
+
+/// Ends commands of which no word came in time as unknown; says when the next will be.
+fn give_up_overdue(turn: &mut Turn<'_>, id: PlanId) -> Option<Timestamp> {
+    let plan = turn.state().plans.get(&id).cloned()?;
+    let mut next = None;
+    for command in commands(turn, &plan).into_iter().filter(|command| is_live(command)) {
+        let sent = command.sent_at.unwrap_or(turn.now);
+        let due = after(after(after(sent, START_WITHIN), command.timeout), GRACE);
+        if due > turn.now {
+            next = Some(next.map_or(due, |at: Timestamp| at.min(due)));
+            continue;
+        }
+        let outcome = Outcome {
+            kind: OutcomeKind::Unknown,
+            summary: format!("no word came from {} in time", command.host),
+            duration: Duration::ZERO,
+            values: quell_model::value::Fields::new(),
+            output: String::new(),
+            remedy: String::new(),
+        };
+        let now = turn.now;
+        end_command(turn, &command, outcome, now);
+    }
+    next
+}
+
+/// Writes down how a command ended.
+pub(crate) fn end_command(turn: &mut Turn<'_>, command: &CommandRow, outcome: Outcome, ended_at: Timestamp) {
+    let ended_at = ended_at.min(turn.now).max(command.sent_at.unwrap_or(ended_at.min(turn.now)));
+    let kind = outcome.kind;
+    let text = format!("{} on {}: {} {}: {}", command.action, command.host, command.id, word(kind), outcome.summary);
+    let data = serde_json::json!(outcome);
+    turn.draft.change::<CommandRow>(&command.id, |row| {
+        row.state = CommandState::Ended;
+        row.ended_at = Some(ended_at);
+        row.outcome = Some(outcome);
+    });
+    if matches!(kind, OutcomeKind::Refused | OutcomeKind::NotStarted) {
+        crate::ledger::void(turn, command.id);
+        give_back_onces(turn, command.plan);
+    }
+    let incident = turn.state().plans.get(&command.plan).and_then(|plan| plan.incident);
+    turn.record(
+        Entry::new("commandEnded", crate::Actor::Agent(command.host.clone()), text)
+            .id("command", command.id)
+            .id("plan", command.plan)
+            .id("host", &command.host)
+            .maybe_id("incident", incident)
+            .data(data),
+    );
+    turn.touch(Subject::Plan(command.plan));
+}
+
+/// What could happen only once did not happen when none of a plan's commands began.
+fn give_back_onces(turn: &mut Turn<'_>, id: PlanId) {
+    let Some(plan) = turn.state().plans.get(&id).cloned() else { return };
+    let all_void = commands(turn, &plan).iter().filter(|command| command.sent_at.is_some()).all(|command| {
+        command
+            .outcome
+            .as_ref()
+            .is_some_and(|outcome| matches!(outcome.kind, OutcomeKind::Refused | OutcomeKind::NotStarted))
+    });
+    if let (true, Some(policy)) = (all_void, &plan.policy) {
+        for once in &plan.onces {
+            let key = (policy.clone(), once.key.clone());
+            if turn.state().onces.get(&key).is_some_and(|row| row.plan == id) {
+                turn.draft.remove::<crate::state::OnceRow>(&key);
+            }
+        }
+    }
+}
+
+/// How an outcome reads.
+pub(crate) fn word(kind: OutcomeKind) -> &'static str {
+    match kind {
+        OutcomeKind::Succeeded => "succeeded",
+        OutcomeKind::NoChange => "had nothing to do",
+        OutcomeKind::Refused => "was refused",
+        OutcomeKind::Failed => "failed",
+        OutcomeKind::Undone => "failed and was undone",
+        OutcomeKind::Unknown => "ended nobody knows how",
+        OutcomeKind::Skipped => "was skipped",
+        OutcomeKind::NotStarted => "was not started",
+    }
+}
+
+/// Stops the plan after one failure more than it may have.
+fn stop_after_errors(turn: &mut Turn<'_>, plan: &PlanRow, commands: &[Arc<CommandRow>]) {
+    let failed: std::collections::BTreeSet<_> = commands
+        .iter()
+        .filter(|command| !command.finally && command.undoes.is_none() && has_failed(command))
+        .map(|command| &command.host)
+        .collect();
+    if failed.len() > plan.max_errors as usize {
+        let last =
+            commands.iter().rev().find(|command| has_failed(command)).and_then(|command| command.outcome.as_ref());
+        let summary = last.map(|outcome| outcome.summary.clone()).unwrap_or_default();
+        let why = format!("{} of {} hosts failed, {} may: {summary}", failed.len(), plan.hosts.len(), plan.max_errors);
+        turn.draft.change::<PlanRow>(&plan.id, |row| row.stopped = Some(why.clone()));
+    }
+}
+
+/// Ends what will not be begun any more.
+fn leave_out(turn: &mut Turn<'_>, plan: &PlanRow, commands: &[Arc<CommandRow>]) {
+    let why = plan.stopped.clone().unwrap_or_else(|| "the plan is over".to_owned());
+    for command in commands
+        .iter()
+        .filter(|command| command.state == CommandState::Waiting && !command.finally && command.undoes.is_none())
+    {
+        let was_there = commands.iter().any(|other| other.host == command.host && other.sent_at.is_some());
+        let kind = if was_there { OutcomeKind::Skipped } else { OutcomeKind::NotStarted };
+        end_unsent(turn, command, kind, &why);
+    }
+}
+
+/// Sends the next step of the wave, or begins the next wave when it may.
+fn next_steps(turn: &mut Turn<'_>, plan: &PlanRow, commands: &[Arc<CommandRow>]) -> Option<Timestamp> {
+    let first = commands.iter().find(|command| command.state == CommandState::Waiting && !command.finally)?;
+    if first.wave > plan.wave {
+        if let Some(wait) = settle_wave(turn, plan, commands) {
+            return Some(wait);
+        }
+        if let Some(hold) = with_context(turn, plan, guard::first_no_to_wave) {
+            let until = hold.until;
+            hold_plan(turn, plan, Some(hold));
+            return until;
+        }
+        let wave = first.wave;
+        turn.draft.change::<PlanRow>(&plan.id, |row| {
+            row.wave = wave;
+            row.hold = None;
+            row.next_wave_at = None;
+        });
+    }
+    let group: Vec<Arc<CommandRow>> = commands
+        .iter()
+        .filter(|command| {
+            command.wave == first.wave && command.step == first.step && !command.finally && command.undoes.is_none()
+        })
+        .cloned()
+        .collect();
+    for command in group {
+        match failed_before(&command, commands) {
+            Some(why) => {
+                end_unsent(turn, &command, OutcomeKind::Skipped, &why);
+            }
+            None => send(turn, plan, &command),
+        }
+    }
+    turn.touch(Subject::Plan(plan.id));
+    None
+}
+
+/// Waits for the pause after a wave; absent when it is over.
+fn settle_wave(turn: &mut Turn<'_>, plan: &PlanRow, commands: &[Arc<CommandRow>]) -> Option<Timestamp> {
+    let due = plan.next_wave_at.unwrap_or_else(|| {
+        let last = commands.iter().filter_map(|command| command.ended_at).max().unwrap_or(turn.now);
+        after(last, plan.settle)
+    });
+    turn.draft.change::<PlanRow>(&plan.id, |row| row.next_wave_at = Some(due));
+    (due > turn.now).then_some(due)
+}
+
+/// Why a command is skipped: an earlier step of its wave failed on its host or, where that step ran elsewhere, anywhere.
+fn failed_before(command: &CommandRow, commands: &[Arc<CommandRow>]) -> Option<String> {
+    let earlier = |other: &&Arc<CommandRow>| {
+        other.wave == command.wave && other.step < command.step && !other.finally && other.undoes.is_none()
+    };
+    commands.iter().filter(earlier).find_map(|other| {
+        let runs_here =
+            commands.iter().any(|same| same.wave == other.wave && same.step == other.step && same.host == command.host);
+        let concerns = other.host == command.host || !runs_here;
+        let failed = other.outcome.as_ref().is_some_and(|outcome| !outcome.kind.is_success());
+        (concerns && failed).then(|| format!("{} on {} did not succeed", other.action, other.host))
+    })
+}
+
+/// Sends the first group of waiting commands of the undo or of what runs in any case.
+fn send_first_group(turn: &mut Turn<'_>, plan: &PlanRow, commands: &[Arc<CommandRow>]) {
+    let waiting = |command: &&Arc<CommandRow>| command.state == CommandState::Waiting;
+    let Some(first) = commands
+        .iter()
+        .filter(waiting)
+        .find(|command| command.undoes.is_some())
+        .or_else(|| commands.iter().find(waiting))
+    else {
+        return;
+    };
+    let group: Vec<Arc<CommandRow>> = commands
+        .iter()
+        .filter(waiting)
+        .filter(|command| command.step == first.step && command.undoes.is_some() == first.undoes.is_some())
+        .cloned()
+        .collect();
+    for command in group {
+        send(turn, plan, &command);
+    }
+}
+
+/// Sends a command: its fence, its row in the ledger and its effect in one change.
+fn send(turn: &mut Turn<'_>, plan: &PlanRow, command: &CommandRow) {
+    let now = turn.now;
+    let mut fence = 0;
+    turn.draft.change_meta(|meta| {
+        meta.fence += 1;
+        fence = meta.fence;
+    });
+    turn.draft.change::<CommandRow>(&command.id, |row| {
+        row.state = CommandState::Sent;
+        row.fence = fence;
+        row.sent_at = Some(now);
+        row.not_after = Some(after(now, START_WITHIN));
+    });
+    if counts(command) {
+        turn.draft.put(
+            command.id,
+            LedgerRow {
+                command: command.id,
+                plan: plan.id,
+                policy: plan.policy.clone(),
+                target: plan.target.clone(),
+                host: command.host.clone(),
+                service: plan.service.clone(),
+                at: now,
+                rung: plan.rung.clone(),
+                incident: plan.incident,
+                void: false,
+            },
+        );
+    }
+    let who = plan
+        .policy
+        .as_ref()
+        .map_or_else(|| crate::Actor::Person(plan.requester.clone().unwrap_or_default()), by_policy);
+    turn.record(
+        Entry::new("commandSent", who, format!("{}: {} on {}", command.id, command.action, command.host))
+            .id("command", command.id)
+            .id("plan", plan.id)
+            .id("host", &command.host)
+            .maybe_id("incident", plan.incident)
+            .maybe_id("policy", plan.policy.as_ref())
+            .data(serde_json::json!({ "with": command.parameters, "fence": fence, "wave": command.wave })),
+    );
+    emit(turn, command.id);
+}
+
+/// Whether a command is counted by the ledger: recovery and dry runs are not.
+pub(crate) fn counts(command: &CommandRow) -> bool {
+    !command.dry_run && !command.finally && command.undoes.is_none()
+}
+
+/// Hands a command to its agent's session.
+pub(crate) fn emit(turn: &mut Turn<'_>, id: CommandId) {
+    let Some(command) = turn.command(id) else { return };
+    let Some(plan) = turn.state().plans.get(&command.plan).cloned() else { return };
+    turn.effect(Effect::Command {
+        host: command.host.clone(),
+        command: Box::new(CommandRow::clone(&command)),
+        plan: Box::new(PlanRow::clone(&plan)),
+    });
+}
+
+/// All steps have ended: the symptom is judged, or the plan is over.
+fn conclude(turn: &mut Turn<'_>, plan: &PlanRow, commands: &[Arc<CommandRow>]) {
+    if let Some(state) = plan.closing {
+        let why = plan.verification.clone();
+        end(turn, plan.id, state, &why);
+        return;
+    }
+    let acted_at = commands.iter().filter_map(|command| command.ended_at).max().unwrap_or(turn.now);
+    let has_verify = rung_of(turn, plan).is_some_and(|(_, rung)| rung.verify.is_some());
+    if plan.dry_run || !has_verify {
+        let done = commands.iter().filter(|command| !has_failed(command)).count();
+        end(turn, plan.id, PlanState::Succeeded, &format!("{done} of {} commands did what was wanted", commands.len()));
+        return;
+    }
+    turn.draft.change::<PlanRow>(&plan.id, |row| {
+        row.state = PlanState::Verifying;
+        row.acted_at = Some(acted_at);
+        "not yet".clone_into(&mut row.verification);
+    });
+    turn.record(
+        Entry::new(
+            "planActed",
+            crate::Actor::Controller,
+            format!("{} was carried out; the symptom is judged by new samples", plan.id),
+        )
+        .id("plan", plan.id)
+        .maybe_id("incident", plan.incident),
+    );
+    turn.touch(Subject::Plan(plan.id));
+}
+
+/// Ends a plan that failed, after its undo where its rung wants one.
+pub(super) fn fail(turn: &mut Turn<'_>, plan: &PlanRow, why: &str) {
+    let why = why.to_owned();
+    turn.draft.change::<PlanRow>(&plan.id, |row| why.clone_into(&mut row.verification));
+    let Some(current) = turn.state().plans.get(&plan.id).cloned() else { return };
+    if !begins_undo(turn, &current) {
+        end(turn, plan.id, PlanState::Failed, &why);
+    }
+}
+
+/// Adds the commands that undo what succeeded, last first, when the rung wants that; says whether there are any.
+fn begins_undo(turn: &mut Turn<'_>, plan: &PlanRow) -> bool {
+    let wants = rung_of(turn, plan).is_some_and(|(_, rung)| rung.otherwise == Otherwise::Undo);
+    if !wants || plan.closing.is_some() {
+        return false;
+    }
+    let done: Vec<Arc<CommandRow>> = commands(turn, plan)
+        .into_iter()
+        .filter(|command| command.undoes.is_none() && !command.finally)
+        .filter(|command| command.outcome.as_ref().is_some_and(|outcome| outcome.kind == OutcomeKind::Succeeded))
+        .collect();
+    let why =
+        if plan.verification.is_empty() { plan.stopped.clone().unwrap_or_default() } else { plan.verification.clone() };
+    turn.draft.change::<PlanRow>(&plan.id, |row| {
+        row.closing = Some(PlanState::Failed);
+        row.state = PlanState::Running;
+        row.verification = why;
+    });
+    if done.is_empty() {
+        turn.touch(Subject::Plan(plan.id));
+        return true;
+    }
+    let steps = commands(turn, plan).iter().map(|command| command.step).max().unwrap_or(0) + 1;
+    for (place, command) in done.iter().rev().enumerate() {
+        let id = CommandId(turn.draft.number("cmd"));
+        let mut undo = CommandRow::clone(command);
+        undo.id = id;
+        undo.undoes = Some(command.id);
+        undo.step = steps + place;
+        undo.state = CommandState::Waiting;
+        (undo.sent_at, undo.not_after, undo.ended_at, undo.outcome) = (None, None, None, None);
+        let key = format!("{} undo {} {} 1", plan.hash, command.step, command.host);
+        undo.idempotency_key = quell_model::digest::Digest::of(key.as_bytes()).to_string();
+        turn.draft.put(id, undo);
+        turn.draft.change::<PlanRow>(&plan.id, |row| row.commands.push(id));
+    }
+    turn.record(
+        Entry::new("planUndone", crate::Actor::Controller, format!("{} did not help; what it did is undone", plan.id))
+            .id("plan", plan.id)
+            .maybe_id("incident", plan.incident),
+    );
+    turn.touch(Subject::Plan(plan.id));
+    true
+}

@@ -1,0 +1,298 @@
+//! What agents say: they connect, send samples, begin and end commands, and go.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use quell_model::{
+    name::{FullName, HostName},
+    probe::ProbeKey,
+    value::Fields,
+};
+
+use crate::{
+    Actor,
+    draft::Entry,
+    host,
+    id::CommandId,
+    input::{Hello, Sample},
+    plan::rollout,
+    state::{AlertState, CommandRow, CommandState, HostRow, HostState, Outcome, OutcomeKind, PlanState},
+    turn::{Subject, Turn},
+    windows::{Taken, is_enrolled},
+};
+
+/// An agent's session began: it gets its probes, and every command without an outcome is settled or sent again.
+pub(crate) fn connected(turn: &mut Turn<'_>, name: &HostName, hello: &Hello) {
+    let Some(row) = turn.state().hosts.get(name).cloned().filter(|row| is_enrolled(row)) else { return };
+    let was_lost = row.state == HostState::Lost;
+    let now = turn.now;
+    turn.draft.change_meta(|meta| meta.fence = meta.fence.max(hello.fence));
+    turn.draft.change::<HostRow>(name, |row| {
+        if row.state != HostState::Online {
+            row.since = now;
+        }
+        row.state = HostState::Online;
+        row.last_seen = None;
+        row.agent_version.clone_from(&hello.agent_version);
+        row.facts.clone_from(&hello.facts);
+        row.instance.clone_from(&hello.instance);
+    });
+    let what = if was_lost { "is back" } else { "is connected" };
+    turn.record(
+        Entry::new(
+            "hostConnected",
+            Actor::Agent(name.clone()),
+            format!("{name} {what}, agent {}", hello.agent_version),
+        )
+        .id("host", name)
+        .data(serde_json::json!({ "dropped": hello.dropped })),
+    );
+    turn.windows.heard.insert(name.clone(), now);
+    turn.touch(Subject::Host(name.clone()));
+    turn.assign(name);
+    reconcile_commands(turn, name, &hello.journal);
+    turn.touch_live();
+}
+
+/// Brings the commands of a host and what its journal holds together.
+fn reconcile_commands(turn: &mut Turn<'_>, name: &HostName, journal: &[(CommandId, Option<Outcome>)]) {
+    let live: Vec<_> = turn
+        .state()
+        .live
+        .commands
+        .iter()
+        .filter_map(|id| turn.command(*id))
+        .filter(|command| command.host == *name)
+        .collect();
+    for command in live {
+        match journal.iter().find(|(id, _)| *id == command.id) {
+            Some((_, Some(outcome))) => {
+                let now = turn.now;
+                rollout::end_command(turn, &command, outcome.clone(), now);
+            }
+            Some((_, None)) => begun(turn, name, command.id),
+            None => resend(turn, &command),
+        }
+    }
+}
+
+/// Sends a command that the agent does not know again, under a new fence, while it may still begin.
+fn resend(turn: &mut Turn<'_>, command: &CommandRow) {
+    if command.state == CommandState::Begun {
+        // It began, and its journal does not know it any more: nobody can say what became of it.
+        let now = turn.now;
+        rollout::end_command(
+            turn,
+            command,
+            outcome(OutcomeKind::Unknown, "the agent's journal does not hold it any more"),
+            now,
+        );
+        return;
+    }
+    if command.not_after.is_some_and(|until| turn.now > until) {
+        let now = turn.now;
+        rollout::end_command(
+            turn,
+            command,
+            outcome(OutcomeKind::NotStarted, "it did not reach the agent in time"),
+            now,
+        );
+        return;
+    }
+    let mut fence = 0;
+    turn.draft.change_meta(|meta| {
+        meta.fence += 1;
+        fence = meta.fence;
+    });
+    turn.draft.change::<CommandRow>(&command.id, |row| row.fence = fence);
+    turn.record(
+        Entry::new("commandResent", Actor::Controller, format!("{} is sent to {} again", command.id, command.host))
+            .id("command", command.id)
+            .id("plan", command.plan)
+            .id("host", &command.host),
+    );
+    rollout::emit(turn, command.id);
+}
+
+/// An outcome that the controller itself finds.
+pub(crate) fn outcome(kind: OutcomeKind, summary: &str) -> Outcome {
+    Outcome {
+        kind,
+        summary: summary.to_owned(),
+        duration: Duration::ZERO,
+        values: Fields::new(),
+        output: String::new(),
+        remedy: String::new(),
+    }
+}
+
+/// An agent's session ended.
+pub(crate) fn disconnected(turn: &mut Turn<'_>, name: &HostName) {
+    let is_online = turn.state().hosts.get(name).is_some_and(|row| row.state == HostState::Online);
+    if is_online {
+        let now = turn.now;
+        turn.draft.change::<HostRow>(name, |row| {
+            row.state = HostState::Lost;
+            row.since = now;
+            row.last_seen = Some(now);
+        });
+        turn.record(
+            Entry::new("hostDisconnected", Actor::Agent(name.clone()), format!("{name} is not connected any more"))
+                .id("host", name),
+        );
+        turn.touch_live();
+    }
+}
+
+/// Samples came in: only the policies that read them are looked at.
+pub(crate) fn samples(turn: &mut Turn<'_>, name: &HostName, samples: Vec<Sample>) {
+    if turn.state().hosts.get(name).is_none_or(|row| !is_enrolled(row)) {
+        return;
+    }
+    for sample in samples {
+        let key = sample.probe.clone();
+        if key == ProbeKey::host() {
+            host::heard(turn, name);
+        }
+        let now = turn.now;
+        let taken = turn.windows.take(name, sample, now);
+        if taken != Taken::Late {
+            touch_readers(turn, name, &key, taken);
+        }
+    }
+}
+
+/// Touches what a sample may change.
+fn touch_readers(turn: &mut Turn<'_>, name: &HostName, key: &ProbeKey, taken: Taken) {
+    let readers: Vec<FullName> = turn.windows.index.readers(key).to_vec();
+    for policy in readers {
+        let Some(compiled) = turn.policy(&policy) else { continue };
+        let is_placed = compiled.probes.values().any(|source| {
+            source.key == *key && source.placed.as_ref().is_some_and(|placed| placed.taken.contains(name))
+        });
+        let targets = if is_placed {
+            turn.view().targets(&compiled)
+        } else if compiled.observers.contains(name) {
+            turn.view().targets_on(&compiled, name)
+        } else {
+            continue;
+        };
+        for target in targets {
+            if taken == Taken::Same && is_quiet(turn, &compiled, &target) {
+                continue;
+            }
+            turn.touch(Subject::Alert(policy.clone(), target));
+        }
+        touch_plans(turn, &policy);
+    }
+}
+
+/// Whether a sample that says the same as before can change nothing: nothing is seen, and nothing depends on time.
+fn is_quiet(turn: &Turn<'_>, compiled: &crate::windows::Compiled, target: &quell_model::name::Target) -> bool {
+    let key = (compiled.policy.name.clone(), target.clone());
+    !compiled.depends_on_time
+        && turn.state().alerts.get(&key).is_none_or(|alert| alert.state == AlertState::Resolved)
+        && turn.state().verdicts.contains_key(&key)
+}
+
+/// Plans of scheduled policies are judged by samples too, and have no alert to be touched by.
+fn touch_plans(turn: &mut Turn<'_>, policy: &FullName) {
+    let live: Vec<_> = turn.state().live.plans.iter().copied().collect();
+    for id in live {
+        let waits = turn.state().plans.get(&id).is_some_and(|plan| {
+            plan.policy.as_ref() == Some(policy) && plan.incident.is_none() && plan.state != PlanState::Running
+        });
+        if waits {
+            turn.touch(Subject::Plan(id));
+        }
+    }
+}
+
+/// An agent has journaled the intent of a command.
+pub(crate) fn begun(turn: &mut Turn<'_>, name: &HostName, id: CommandId) {
+    let Some(command) = turn.command(id).filter(|command| command.host == *name && command.state == CommandState::Sent)
+    else {
+        return;
+    };
+    turn.draft.change::<CommandRow>(&id, |row| row.state = CommandState::Begun);
+    turn.record(
+        Entry::new("commandBegun", Actor::Agent(name.clone()), format!("{id}: {name} begins {}", command.action))
+            .id("command", id)
+            .id("plan", command.plan)
+            .id("host", name),
+    );
+}
+
+/// A command ended.
+pub(crate) fn ended(
+    turn: &mut Turn<'_>,
+    name: &HostName,
+    id: CommandId,
+    outcome: Outcome,
+    ended_at: Timestamp,
+    sequence: u64,
+) {
+    turn.draft.change::<HostRow>(name, |row| row.acknowledged = row.acknowledged.max(sequence));
+    let Some(command) = turn.command(id).filter(|command| command.host == *name && command.sent_at.is_some()) else {
+        return;
+    };
+    match command.state {
+        CommandState::Sent | CommandState::Begun => rollout::end_command(turn, &command, outcome, ended_at),
+        CommandState::Ended => late(turn, &command, outcome),
+        CommandState::Waiting => {}
+    }
+}
+
+/// The word came after it was given up: what is known is corrected, what was decided stands.
+fn late(turn: &mut Turn<'_>, command: &CommandRow, outcome: Outcome) {
+    let was_unknown = command.outcome.as_ref().is_some_and(|known| known.kind == OutcomeKind::Unknown);
+    if !was_unknown || outcome.kind == OutcomeKind::Unknown {
+        return;
+    }
+    let text = format!("{} on {}: it {} after all", command.id, command.host, rollout::word(outcome.kind));
+    turn.draft.change::<CommandRow>(&command.id, |row| row.outcome = Some(outcome));
+    turn.record(
+        Entry::new("commandReconciled", Actor::Agent(command.host.clone()), text)
+            .id("command", command.id)
+            .id("plan", command.plan)
+            .id("host", &command.host),
+    );
+}
+
+/// What a command would do.
+pub(crate) fn previewed(
+    turn: &mut Turn<'_>,
+    name: &HostName,
+    id: CommandId,
+    items: Vec<String>,
+    refusal: Option<String>,
+) {
+    let Some(command) = turn.command(id).filter(|command| command.host == *name) else { return };
+    let count = items.len();
+    turn.draft.change::<CommandRow>(&id, |row| row.preview = items);
+    let text = match refusal {
+        Some(refusal) => format!("{id} would be refused by {name}: {refusal}"),
+        None => format!("{id} would touch {count} things on {name}"),
+    };
+    turn.record(
+        Entry::new("commandPreviewed", Actor::Agent(name.clone()), text)
+            .id("command", id)
+            .id("plan", command.plan)
+            .id("host", name),
+    );
+}
+
+/// A host's administrator holds it, or lifted that.
+pub(crate) fn host_held(turn: &mut Turn<'_>, name: &HostName, hold: Option<(String, Timestamp)>) {
+    let Some(row) = turn.state().hosts.get(name).cloned() else { return };
+    if row.held == hold {
+        return;
+    }
+    let text = match &hold {
+        Some((reason, until)) => format!("{name} is held by its administrator until {until}: {reason}"),
+        None => format!("{name} is held no more"),
+    };
+    turn.draft.change::<HostRow>(name, |row| row.held = hold);
+    turn.record(Entry::new("hostHeld", Actor::Agent(name.clone()), text).id("host", name));
+    turn.touch_live();
+}
