@@ -1,0 +1,106 @@
+//! `quell approve` and `quell deny`: people answer for exactly the plan that they have seen.
+
+use clap::Args;
+use jiff::Timestamp;
+use quell_wire::v1::{DecideRequest, PlanView};
+
+use crate::{
+    connect::{self, Client, Context},
+    error::Error,
+    exit::Exit,
+    kind::Kind,
+    output,
+    render::{describe, escape, rows::short},
+};
+
+/// What is approved.
+#[derive(Debug, Clone, Args)]
+pub struct Approve {
+    /// The plan: plan-7, or the beginning of its hash.
+    #[arg(value_name = "PLAN")]
+    pub plan: String,
+    /// One of the plan's choices; without it the first.
+    #[arg(long, value_name = "CHOICE", default_value = "")]
+    pub choose: String,
+    /// Why.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub reason: String,
+    /// Approve only if the plan's hash still begins so: what you saw in `quell describe plan`.
+    #[arg(long, value_name = "HASH")]
+    pub hash: Option<String>,
+}
+
+/// What is denied.
+#[derive(Debug, Clone, Args)]
+pub struct Deny {
+    /// The plan: plan-7, or the beginning of its hash.
+    #[arg(value_name = "PLAN")]
+    pub plan: String,
+    /// Why.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub reason: String,
+}
+
+/// Approves; the plan is printed as it was approved.
+///
+/// # Errors
+/// There is no such plan, it is another one by now, or the person may not.
+pub async fn approve(arguments: &Approve, context: &Context) -> Result<Exit, Error> {
+    let mut client = context.client().await?;
+    let plan = find(&mut client, &arguments.plan).await?;
+    if let Some(hash) = arguments.hash.as_deref().filter(|hash| !plan.hash.starts_with(*hash)) {
+        let (id, now) = (&plan.id, short(&plan.hash));
+        return Err(Error::Usage(format!(
+            "{id} has the hash {now} now, not {hash}: look at it again with `quell describe plan {id}`"
+        )));
+    }
+    let answer = client.approve(request(&plan, &arguments.choose, &arguments.reason)).await?.into_inner().plan;
+    let plan = answer.unwrap_or(plan);
+    show(&plan, context)?;
+    Ok(if plan.state == "proposed" { Exit::Held } else { Exit::Done })
+}
+
+/// Denies.
+///
+/// # Errors
+/// There is no such plan, or the person may not.
+pub async fn deny(arguments: &Deny, context: &Context) -> Result<Exit, Error> {
+    let mut client = context.client().await?;
+    let plan = find(&mut client, &arguments.plan).await?;
+    let answer = client.deny(request(&plan, "", &arguments.reason)).await?.into_inner().plan;
+    show(&answer.unwrap_or(plan), context)?;
+    Ok(Exit::Done)
+}
+
+async fn find(client: &mut Client, name: &str) -> Result<PlanView, Error> {
+    let plans = connect::get(client, Kind::Plans, name).await?.plans;
+    match <[PlanView; 1]>::try_from(plans) {
+        Ok([plan]) => Ok(plan),
+        Err(plans) if plans.is_empty() => {
+            Err(Error::NotFound(format!("no plan is called {name}; see `quell get approvals`")))
+        }
+        Err(plans) => Err(Error::Usage(format!("{} plans begin with {name}: write more of it", plans.len()))),
+    }
+}
+
+fn request(plan: &PlanView, choice: &str, reason: &str) -> DecideRequest {
+    DecideRequest {
+        plan: plan.id.clone(),
+        choice: choice.to_owned(),
+        reason: reason.to_owned(),
+        plan_hash: plan.hash.clone(),
+    }
+}
+
+fn show(plan: &PlanView, context: &Context) -> Result<(), Error> {
+    if context.format.is_data() {
+        return output::data(context.format, plan);
+    }
+    let shown = quell_wire::v1::GetResponse { plans: vec![plan.clone()], ..Default::default() };
+    output::text(&describe::draw(&shown, Timestamp::now()))?;
+    let still = plan.needs.as_deref().filter(|_| plan.state == "proposed");
+    match still {
+        Some(needs) => output::line(&escape::line(&format!("\nstill needed: {needs}").replace('\n', " "))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,112 @@
+//! `quell host`: hosts come by joining; here they go, or bear other labels.
+
+use std::collections::BTreeMap;
+
+use clap::Subcommand;
+use quell_wire::v1::ChangeHostRequest;
+
+use crate::{
+    connect::{self, Context},
+    error::Error,
+    exit::Exit,
+    kind::Kind,
+    output,
+    render::{escape, page::pairs},
+    settings,
+};
+
+/// What is done with a host.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Its certificate is good no longer, at once; its session is cut.
+    Revoke {
+        /// The host.
+        #[arg(value_name = "HOST")]
+        name: String,
+        /// Why.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        reason: String,
+    },
+    /// It is gone for good: its incidents close.
+    Retire {
+        /// The host.
+        #[arg(value_name = "HOST")]
+        name: String,
+        /// Why.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        reason: String,
+    },
+    /// Give it labels, or take them away.
+    Label {
+        /// The host.
+        #[arg(value_name = "HOST")]
+        name: String,
+        /// KEY=VALUE sets a label, KEY- removes it.
+        #[arg(value_name = "KEY=VALUE|KEY-", required = true)]
+        changes: Vec<String>,
+        /// Why.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        reason: String,
+    },
+}
+
+/// Changes a host.
+///
+/// # Errors
+/// There is no such host; the controller's refusal, or the connection's.
+pub async fn run(command: &Command, context: &Context) -> Result<Exit, Error> {
+    let mut client = context.client().await?;
+    let (name, change, labels, reason) = match command {
+        Command::Revoke { name, reason } => (name, "revoke", BTreeMap::new(), reason),
+        Command::Retire { name, reason } => (name, "retire", BTreeMap::new(), reason),
+        Command::Label { name, changes, reason } => {
+            let host = connect::get(&mut client, Kind::Hosts, name).await?.hosts.into_iter().next();
+            let host =
+                host.ok_or_else(|| Error::NotFound(format!("no host is called {name}; see `quell get hosts`")))?;
+            (name, "label", relabelled(host.labels, changes)?, reason)
+        }
+    };
+    let request = ChangeHostRequest { name: name.clone(), change: change.to_owned(), labels, reason: reason.clone() };
+    match client.change_host(request).await?.into_inner().host {
+        Some(host) if context.format.is_data() => output::data(context.format, &host)?,
+        Some(host) => {
+            output::line(&escape::line(&format!("{} is {}; labels: {}", host.name, host.state, pairs(&host.labels))))?;
+        }
+        None => output::line("ok")?,
+    }
+    Ok(Exit::Done)
+}
+
+/// Labels after the changes.
+fn relabelled(mut labels: BTreeMap<String, String>, changes: &[String]) -> Result<BTreeMap<String, String>, Error> {
+    for change in changes {
+        match change.strip_suffix('-').filter(|_| !change.contains('=')) {
+            Some(key) => {
+                labels.remove(key).ok_or_else(|| Error::Usage(format!("the host has no label {key}")))?;
+            }
+            None => {
+                let (key, value) = settings::pair(change).map_err(Error::Usage)?;
+                labels.insert(key, value);
+            }
+        }
+    }
+    Ok(labels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_set_and_removed() {
+        let labels = BTreeMap::from([("role".to_owned(), "web".to_owned()), ("zone".to_owned(), "a".to_owned())]);
+        let change = |changes: &[&str]| {
+            let changes: Vec<_> = changes.iter().map(|change| (*change).to_owned()).collect();
+            relabelled(labels.clone(), &changes)
+        };
+        let changed = change(&["role=dns", "zone-", "note=a-"]).unwrap();
+        assert_eq!(pairs(&changed), "note=a-, role=dns");
+        assert!(change(&["rack-"]).is_err());
+        assert!(change(&["rack"]).is_err());
+    }
+}

@@ -1,0 +1,196 @@
+//! `quell run`: an action by hand, with the same guards, locks and log as a policy's.
+
+use std::time::Duration;
+
+use clap::Args;
+use jiff::Timestamp;
+use quell_wire::v1::{PlanView, RunRequest, RunResponse};
+use serde_json::{Map, Value};
+
+use crate::{
+    connect::{self, Client, Context},
+    error::Error,
+    exit::Exit,
+    kind::Kind,
+    output,
+    render::{describe, escape, rows, status},
+    settings,
+};
+
+/// How often a plan is asked after with --wait.
+const POLL: Duration = Duration::from_millis(500);
+
+/// What is run.
+#[derive(Debug, Clone, Args)]
+pub struct Arguments {
+    /// The action: service.restart, log.rotate, dns.failover, exec.
+    #[arg(value_name = "ACTION")]
+    pub action: String,
+    /// On the hosts with all of these labels; "all" is every host.
+    #[arg(short = 'l', long, value_name = "KEY=VALUE,…", required = true)]
+    pub selector: String,
+    /// A parameter of the action; lists and numbers as JSON: --set 'argv=["/usr/bin/true"]'. May be repeated.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = settings::pair)]
+    pub set: Vec<(String, String)>,
+    /// Sizes of the waves; without it 1, 2, 4 and so on.
+    #[arg(long, value_name = "SIZE,…", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    pub waves: Vec<u32>,
+    /// Ask every host what it would do; change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Wait until it has ended, and end with an exit code that says how.
+    #[arg(long)]
+    pub wait: bool,
+    /// How long a step may take.
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = settings::span)]
+    pub timeout: Duration,
+    /// Why: it stands in the log.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub reason: String,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// The controller's refusal, or the connection's.
+pub async fn run(arguments: &Arguments, context: &Context) -> Result<Exit, Error> {
+    let request = RunRequest {
+        action: arguments.action.clone(),
+        selector: arguments.selector.clone(),
+        parameters_json: Value::Object(parameters(&arguments.set)?).to_string(),
+        waves: arguments.waves.clone(),
+        dry_run: arguments.dry_run,
+        reason: arguments.reason.clone(),
+        timeout_ms: settings::milliseconds(arguments.timeout),
+        request_id: uuid::Uuid::new_v4().to_string(),
+    };
+    let mut client = context.client().await?;
+    let answer = client.run(request).await?.into_inner();
+    if !(arguments.wait || arguments.dry_run) {
+        return begun(&answer, context);
+    }
+    let plan = wait(&mut client, &answer.plan_id, context).await?;
+    if context.format.is_data() {
+        output::data(context.format, &plan)?;
+    } else {
+        let shown = quell_wire::v1::GetResponse { plans: vec![plan.clone()], ..Default::default() };
+        output::text(&describe::draw(&shown, Timestamp::now()))?;
+    }
+    Ok(ending(&plan))
+}
+
+/// Parameters as JSON: a value that is JSON is taken as such, any other as text.
+fn parameters(pairs: &[(String, String)]) -> Result<Map<String, Value>, Error> {
+    let as_value = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
+    Ok(settings::map(pairs)?.into_iter().map(|(name, text)| (name, as_value(&text))).collect())
+}
+
+fn begun(answer: &RunResponse, context: &Context) -> Result<Exit, Error> {
+    if context.format.is_data() {
+        output::data(context.format, answer)?;
+    } else {
+        let hosts = if answer.targets == 1 { "1 host".to_owned() } else { format!("{} hosts", answer.targets) };
+        output::line(&escape::line(&format!("{} on {hosts}", answer.plan_id)))?;
+        if let Some(hold) = &answer.hold {
+            output::line(&escape::line(&format!("held by {}", status::held(hold, Timestamp::now()))))?;
+        }
+    }
+    Ok(if answer.hold.is_some() { Exit::Held } else { Exit::Done })
+}
+
+/// Whether a plan is over.
+fn has_ended(plan: &PlanView) -> bool {
+    !matches!(plan.state.as_str(), "proposed" | "held" | "approved" | "running" | "verifying")
+}
+
+/// Asks after a plan until it has ended, and tells each change on standard error.
+async fn wait(client: &mut Client, name: &str, context: &Context) -> Result<PlanView, Error> {
+    let mut told = String::new();
+    loop {
+        let answer = connect::get(client, Kind::Plans, name).await?;
+        let plan = answer.plans.into_iter().next();
+        let plan = plan.ok_or_else(|| Error::NotFound(format!("{name} is not there any more")))?;
+        if has_ended(&plan) {
+            return Ok(plan);
+        }
+        let news = news(&plan);
+        if news != told && !context.format.is_data() {
+            use std::io::Write as _;
+            // Standard error may be closed; the plan goes on all the same.
+            let _ = writeln!(anstream::stderr(), "{news}");
+        }
+        told = news;
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn news(plan: &PlanView) -> String {
+    let hold = plan.hold.as_ref().map(|hold| format!(", held by {}: {}", hold.guard, hold.reason)).unwrap_or_default();
+    let needs = plan.needs.as_ref().map(|needs| format!(", needs {needs}")).unwrap_or_default();
+    escape::line(&format!("{} is {}, {} steps done{hold}{needs}", plan.id, plan.state, rows::progress(plan)))
+        .into_owned()
+}
+
+/// The exit code of a plan that has ended.
+fn ending(plan: &PlanView) -> Exit {
+    let with = |wanted: &[&str]| plan.steps.iter().filter(|step| wanted.contains(&step.outcome.as_str())).count();
+    let succeeded = with(&["succeeded", "noChange"]);
+    match plan.state.as_str() {
+        "succeeded" => Exit::Done,
+        _ if with(&["unknown"]) > 0 => Exit::Unknown,
+        "denied" => Exit::Refused,
+        _ if succeeded > 0 => Exit::Partly,
+        _ if with(&["refused"]) > 0 && with(&["failed", "undone"]) == 0 => Exit::Refused,
+        _ => Exit::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quell_wire::v1::StepView;
+
+    use super::*;
+
+    #[test]
+    fn parameters_are_json_where_they_read_as_json() {
+        let pair = |text| settings::pair(text).unwrap();
+        let pairs =
+            [pair("service=orders"), pair("keep=7"), pair("argv=[\"a\",\"b\"]"), pair("name=\"7\""), pair("x=")];
+        let expected = serde_json::json!({ "service": "orders", "keep": 7, "argv": ["a", "b"], "name": "7", "x": "" });
+        assert_eq!(Value::Object(parameters(&pairs).unwrap()), expected);
+    }
+
+    #[test]
+    fn every_ending_has_its_exit_code() {
+        let plan = |state: &str, outcomes: &[&str]| PlanView {
+            state: state.to_owned(),
+            steps: outcomes
+                .iter()
+                .map(|outcome| StepView { outcome: (*outcome).to_owned(), ..StepView::default() })
+                .collect(),
+            ..PlanView::default()
+        };
+        for (state, outcomes, expected) in [
+            ("succeeded", &["succeeded", "noChange"] as &[&str], Exit::Done),
+            ("failed", &["succeeded", "failed"], Exit::Partly),
+            ("failed", &["failed", "notStarted"], Exit::Failed),
+            ("failed", &["refused", "skipped"], Exit::Refused),
+            ("failed", &["refused", "failed"], Exit::Failed),
+            ("failed", &["succeeded", "unknown"], Exit::Unknown),
+            ("denied", &["notStarted"], Exit::Refused),
+            ("expired", &["notStarted"], Exit::Failed),
+            ("cancelled", &[], Exit::Failed),
+        ] {
+            assert_eq!(ending(&plan(state, outcomes)), expected, "{state} {outcomes:?}");
+        }
+    }
+
+    #[test]
+    fn a_plan_is_over_when_nothing_more_comes() {
+        for (state, over) in
+            [("held", false), ("running", false), ("verifying", false), ("proposed", false), ("failed", true)]
+        {
+            assert_eq!(has_ended(&PlanView { state: state.to_owned(), ..PlanView::default() }), over, "{state}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The way to the controller: which profile, and the client that it gives.
+
+use std::path::{Path, PathBuf};
+
+use quell_link::{MESSAGE_BYTES, profile::Profile, rpc::operator_service_client::OperatorServiceClient};
+use quell_wire::v1::{GetRequest, GetResponse};
+use tonic::transport::Channel;
+
+use crate::{error::Error, kind::Kind, output::Format};
+
+/// The controller's operator service.
+pub type Client = OperatorServiceClient<Channel>;
+
+/// What holds for every command.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The profile that was named, on the command line or in `QUELL_PROFILE`.
+    pub profile: Option<PathBuf>,
+    /// How the answer looks.
+    pub format: Format,
+}
+
+impl Context {
+    /// Reads the profile.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be used.
+    pub fn profile(&self) -> Result<Profile, Error> {
+        let path = match &self.profile {
+            Some(path) => path.clone(),
+            None => default_profile(&configuration_directory()?)?,
+        };
+        Profile::load(&path).map_err(|error| Error::Usage(format!("the profile cannot be used: {error}")))
+    }
+
+    /// Connects with the profile.
+    ///
+    /// # Errors
+    /// There is no usable profile, or the controller cannot be reached or refuses it.
+    pub async fn client(&self) -> Result<Client, Error> {
+        let channel = self.profile()?.connect().await?;
+        Ok(OperatorServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES))
+    }
+}
+
+/// Asks for one kind of things, restricted to a name unless that is empty.
+///
+/// # Errors
+/// The controller's refusal, or the connection's.
+pub async fn get(client: &mut Client, kind: Kind, name: &str) -> Result<GetResponse, Error> {
+    let request =
+        GetRequest { kind: kind.as_str().to_owned(), name: name.to_owned(), all: true, ..GetRequest::default() };
+    Ok(client.get(request).await?.into_inner())
+}
+
+fn configuration_directory() -> Result<PathBuf, Error> {
+    let named = std::env::var_os("XDG_CONFIG_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".config"));
+    named.or_else(home).map(|path| path.join("quell")).ok_or_else(|| {
+        Error::Usage("no profile: name one with --profile or QUELL_PROFILE (HOME is not set either)".to_owned())
+    })
+}
+
+/// The profile in `~/.config/quell`: `profile.toml`, or the only one there; or that path itself when it is a file.
+fn default_profile(place: &Path) -> Result<PathBuf, Error> {
+    if place.is_file() {
+        return Ok(place.to_owned());
+    }
+    let named = place.join("profile.toml");
+    if named.is_file() {
+        return Ok(named);
+    }
+    let entries = std::fs::read_dir(place).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut profiles: Vec<_> = entries.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
+    profiles.sort();
+    match profiles.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => Err(Error::Usage(format!(
+            "no profile: name one with --profile or QUELL_PROFILE, or put it at {}; `quell-controller init` made the first \
+             one and `quell operator create` makes more",
+            named.display()
+        ))),
+        several => Err(Error::Usage(format!(
+            "{} profiles are in {}: name one with --profile or QUELL_PROFILE, or call one profile.toml",
+            several.len(),
+            place.display()
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_profile_is_found() {
+        let scratch = tempfile::tempdir().unwrap();
+        let place = scratch.path().join("quell");
+        assert!(default_profile(&place).unwrap_err().to_string().contains("QUELL_PROFILE"));
+        std::fs::create_dir(&place).unwrap();
+        assert!(default_profile(&place).is_err());
+        std::fs::write(place.join("notes.txt"), "").unwrap();
+        std::fs::write(place.join("shop.toml"), "").unwrap();
+        assert_eq!(default_profile(&place).unwrap(), place.join("shop.toml"));
+        std::fs::write(place.join("other.toml"), "").unwrap();
+        assert!(default_profile(&place).unwrap_err().to_string().contains("2 profiles"));
+        std::fs::write(place.join("profile.toml"), "").unwrap();
+        assert_eq!(default_profile(&place).unwrap(), place.join("profile.toml"));
+        let file = scratch.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(default_profile(&file).unwrap(), file);
+    }
+}
