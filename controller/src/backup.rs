@@ -10,7 +10,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _, Seek as _, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -192,12 +192,12 @@ impl Copy<'_> {
         let Some((newest, sealed)) = segments.split_last() else {
             return Err(Error::Archive(format!("there is no log in {}", places.log.display())));
         };
-        let (head, end) = durable(&places.log.join(newest))?;
+        let start = durable(&places.log.join(newest))?;
         for name in sealed {
             self.file(&Path::new("log").join(name), None)?;
         }
-        self.file(&Path::new("log").join(newest), Some(end))?;
-        Ok(head)
+        self.file(&Path::new("log").join(newest), Some(&start))?;
+        Ok(start.head)
     }
 
     fn checkpoints(&mut self, places: &Places, head: Head) -> Result<(), Error> {
@@ -224,11 +224,14 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// Copies one file, or its beginning, and syncs it.
-    fn file(&mut self, path: &Path, limit: Option<u64>) -> Result<(), Error> {
+    /// Copies one file, or the durable part of a segment, and syncs it.
+    fn file(&mut self, path: &Path, start: Option<&Start>) -> Result<(), Error> {
         let (source, target) = (self.from.join(path), self.out.join(path));
         files::make_directory(files::directory_of(&target))?;
-        let mut from = File::open(&source).map_err(Error::io("open", &source))?.take(limit.unwrap_or(u64::MAX));
+        let mut file = File::open(&source).map_err(Error::io("open", &source))?;
+        let (header, end) = start.map_or((&[][..], u64::MAX), |start| (&start.bytes[..], start.end));
+        file.seek(io::SeekFrom::Start(header.len() as u64)).map_err(Error::io("read", &source))?;
+        let mut from = header.chain(file.take(end - header.len() as u64));
         let mut to = files::create(&target)?;
         let (mut hasher, mut bytes, mut buffer) = (sha2::Sha256::new(), 0, vec![0; 256 << 10]);
         loop {
@@ -252,14 +255,23 @@ impl Copy<'_> {
     }
 }
 
+/// The durable part of the newest segment.
+struct Start {
+    /// What stands before its frames, as it was when this was found out: the marker goes on with the controller.
+    bytes: Vec<u8>,
+    head: Head,
+    end: u64,
+}
+
 /// How far the newest segment is durable. A marker may be caught half-written, as the controller goes on; the other one
 /// is whole then.
-fn durable(path: &Path) -> Result<(Head, u64), Error> {
+fn durable(path: &Path) -> Result<Start, Error> {
     let mut bytes = vec![0; usize::try_from(segment::FRAMES).unwrap_or(0)];
     let file = File::open(path).map_err(Error::io("open", path))?;
     std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, 0).map_err(Error::io("read", path))?;
     let header = segment::Header::decode(&bytes, path)?
         .ok_or_else(|| Error::Archive(format!("the header of {} is damaged", path.display())))?;
     let before = Head { sequence: header.first - 1, hash: header.previous };
-    Ok(segment::read_mark(&bytes).0.map_or((before, segment::FRAMES), |mark| (mark.head, mark.end)))
+    let (head, end) = segment::read_mark(&bytes).0.map_or((before, segment::FRAMES), |mark| (mark.head, mark.end));
+    Ok(Start { bytes, head, end })
 }

@@ -10,7 +10,7 @@
 
 use std::{
     panic::AssertUnwindSafe,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, OnceLock, atomic::AtomicBool},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -119,7 +119,8 @@ impl Decider {
             clock,
             reader,
             is_full: AtomicBool::new(store.is_full()),
-            ended: watch::Sender::new(None),
+            failure: OnceLock::new(),
+            ended: watch::Sender::new(false),
         });
         let core = Core {
             shared: shared.clone(),
@@ -152,10 +153,7 @@ impl Decider {
     pub fn join(self) -> Result<(), Unavailable> {
         // Its panics are caught inside and are among the reasons.
         drop(self.thread.join());
-        match &*self.handle.shared.ended.borrow() {
-            Some(Err(reason)) => Err(Unavailable(reason.clone())),
-            _ => Ok(()),
-        }
+        self.handle.shared.failure.get().map_or(Ok(()), |reason| Err(Unavailable(reason.clone())))
     }
 }
 
@@ -172,23 +170,23 @@ impl Core {
         }
         if let Err(reason) = &end {
             tracing::error!(reason, "the decider has stopped");
+            shared.failure.get_or_init(|| reason.clone());
         }
-        shared.ended.send_replace(Some(end));
         shared.queue.close();
+        shared.ended.send_replace(true);
     }
 
     /// Takes turns until it is told to stop.
     fn serve(&mut self, restored: bool) -> Result<(), store::Error> {
-        self.turn(Some(Input::Started { restored }))?;
-        loop {
+        let mut next = self.turn(Some(Input::Started { restored }))?;
+        while next == turn::Next::Turn {
+            self.look_after_space()?;
             self.shared.queue.wait(self.sleep());
             // An empty queue means that it slept its time out, or woke for nothing: telling the time costs little.
             let is_due = self.wake.is_some_and(|at| at <= self.shared.clock.now()) || self.is_idle();
-            if self.turn(is_due.then_some(Input::Tick))? == turn::Next::Stop {
-                return Ok(());
-            }
-            self.look_after_space()?;
+            next = self.turn(is_due.then_some(Input::Tick))?;
         }
+        Ok(())
     }
 
     fn is_idle(&self) -> bool {

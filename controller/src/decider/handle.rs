@@ -1,7 +1,7 @@
 //! How everything else talks to the decider. Cheap to clone.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -59,8 +59,10 @@ pub(crate) struct Shared {
     pub(crate) clock: EngineClock,
     pub(crate) reader: Arc<dyn Reader>,
     pub(crate) is_full: AtomicBool,
-    /// How the decider ended, once it has.
-    pub(crate) ended: watch::Sender<Option<Result<(), String>>>,
+    /// Why it failed, if it has: known before the queue closes.
+    pub(crate) failure: OnceLock<String>,
+    /// Whether the decider has ended.
+    pub(crate) ended: watch::Sender<bool>,
 }
 
 /// Talks to the decider.
@@ -173,12 +175,9 @@ impl Handle {
     /// # Errors
     /// It ended because something failed; the process should end as well, and be started again.
     pub async fn ended(&self) -> Result<(), Unavailable> {
-        let mut ended = self.shared.ended.subscribe();
-        match ended.wait_for(Option::is_some).await.map(|end| end.clone()) {
-            Ok(Some(Err(reason))) => Err(Unavailable(reason)),
-            Ok(_) => Ok(()),
-            Err(_) => Err(self.unavailable()),
-        }
+        // The sender lives in what this handle shares, so waiting cannot fail.
+        drop(self.shared.ended.subscribe().wait_for(|ended| *ended).await);
+        self.shared.failure.get().map_or(Ok(()), |reason| Err(Unavailable(reason.clone())))
     }
 
     async fn push(&self, lane: Lane, item: Item) -> Result<(), Unavailable> {
@@ -186,9 +185,6 @@ impl Handle {
     }
 
     fn unavailable(&self) -> Unavailable {
-        match &*self.shared.ended.borrow() {
-            Some(Err(reason)) => Unavailable(reason.clone()),
-            _ => Unavailable("it is stopping".to_owned()),
-        }
+        Unavailable(self.shared.failure.get().map_or("it is stopping", String::as_str).to_owned())
     }
 }

@@ -54,7 +54,10 @@ impl Core {
         }
         let now = self.shared.clock.now();
         let jump = self.shared.clock.take_jump().map(|seconds| Input::ClockJumped { seconds });
-        for input in jump.into_iter().chain(first) {
+        // Nothing comes before the start; otherwise a jump is known before anything is decided by the new time.
+        let is_start = matches!(first, Some(Input::Started { .. }));
+        let (before, after) = if is_start { (first, jump) } else { (jump, first) };
+        for input in before.into_iter().chain(after) {
             self.step(&mut turn, now, input, Answer::Nobody)?;
         }
         let mut next = Next::Turn;

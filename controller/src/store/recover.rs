@@ -153,7 +153,7 @@ pub(crate) fn recover(places: &Places, options: &Options) -> Result<Recovered, E
     let oldest = firsts.first().copied().unwrap_or(1);
     if oldest > recovered.known.trimmed + 1 {
         return Err(Error::Damaged {
-            what: format!("{} begins with record {oldest}", places.log.display()),
+            what: format!("{} is missing", places.log.join(segment::name(recovered.known.trimmed + 1)).display()),
             lost: format!("the text of records {} to {}", recovered.known.trimmed + 1, oldest - 1),
             remedy: RESTORE,
         });
@@ -314,8 +314,14 @@ fn must_continue(before: &Path, scanned: &Scanned, next: &Path, next_scanned: &S
     if scanned.head == begins {
         return Ok(());
     }
+    let between = before.with_file_name(segment::name(scanned.head.sequence + 1));
     Err(Error::Damaged {
-        what: format!("{} does not lead to {}", before.display(), next.display()),
+        what: format!(
+            "{} is missing, or {} is cut off: {} does not follow",
+            between.display(),
+            before.display(),
+            next.display()
+        ),
         lost: format!("records {} to {}, or some of them", scanned.head.sequence + 1, begins.sequence),
         remedy: RESTORE,
     })

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use quell_controller::store::{
-    Batch, DiskStore, Error, Fence, Guard, LEASE_TAKEN, MemoryStore, RESTORED, Reader as _, Revision, Store,
-    starts_after_restore,
+    Batch, DiskStore, Error, Fence, Guard, LEASE_TAKEN, MemoryStore, RESTORED, Revision, Store, starts_after_restore,
 };
 use quell_engine::state::Table;
 use serde_json::json;
@@ -13,6 +12,8 @@ use super::support::{at, change, commit, put, remove, small};
 
 /// A store, and what must live as long as it.
 type Made = (Box<dyn Store>, Option<tempfile::TempDir>);
+
+type Make = fn() -> Made;
 
 fn memory() -> Made {
     (Box::new(MemoryStore::new()), None)
@@ -25,13 +26,16 @@ fn disk() -> Made {
 }
 
 /// Every store; a new one is one line.
-const STORES: [(&str, fn() -> Made); 2] = [("memory", memory), ("log and sled", disk)];
+const STORES: [(&str, Make); 2] = [("memory", memory), ("log and sled", disk)];
 
 fn over_all(test: fn(&mut dyn Store)) {
     for (name, make) in STORES {
         let (mut store, _directory) = make();
-        println!("store: {name}");
-        test(store.as_mut());
+        // A panic names its thread, and so the store that it is about.
+        let named = std::thread::Builder::new().name(name.to_owned());
+        let passed =
+            std::thread::scope(|scope| named.spawn_scoped(scope, || test(store.as_mut())).unwrap().join().is_ok());
+        assert!(passed, "{name} does not conform");
     }
 }
 

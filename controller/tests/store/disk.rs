@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
-use quell_controller::store::{DiskStore, Error, Options, Reader as _, Store as _};
+use quell_controller::store::{DiskStore, Error, Options, Store as _};
 use quell_engine::state::Table;
 use serde_json::json;
 
@@ -104,7 +104,7 @@ fn retention_removes_whole_segments_behind_a_record_that_says_so() {
     let logs = fs::read_dir(directory.path().join("log")).unwrap().count();
     assert!(logs <= 7, "{logs} files are kept");
     let said = store.reader().records(oldest, usize::MAX).unwrap();
-    let said = said.iter().filter(|record| record.kind == "logTrimmed").next_back().unwrap().data["through"].clone();
+    let said = said.iter().rfind(|record| record.kind == "logTrimmed").unwrap().data["through"].clone();
     assert_eq!(said, json!(oldest - 1));
     check_whole(&store, oldest);
     let before = store.scan(None).unwrap();

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 /// The second that a record is made at.
 pub(crate) fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(1_800_000_000 + second).unwrap()
+    Timestamp::from_second(1_700_000_000 + second).unwrap()
 }
 
 pub(crate) fn put(table: Table, key: &str, row: Value) -> Write {

@@ -99,10 +99,10 @@ fn open(places: &Places, rows: &Rows, head: Head) -> Result<View, Error> {
     if view_head.sequence >= head.sequence {
         return Err(differs("it is ahead of the log"));
     }
-    tracing::info!(
+    tracing::warn!(
         view = view_head.sequence,
         log = head.sequence,
-        "the view lags behind the log and is brought up to date"
+        "the view lags behind the log, as after a kill, and is brought up to date"
     );
     view.catch_up(&view_rows, rows, head)?;
     Ok(view)
