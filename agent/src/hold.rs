@@ -9,10 +9,14 @@ use std::{
     io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::watch::Watcher;
 
 /// Name of the file in the data directory.
 pub const FILE_NAME: &str = "hold.json";
@@ -76,7 +80,8 @@ impl HoldFile {
                     "{} cannot be read ({why}); lift the hold with `quell-agent hold --lift` or remove the file",
                     self.path.display()
                 ),
-                since: now,
+                // Always the same, so that looking twice is not a change.
+                since: Timestamp::UNIX_EPOCH,
                 until: Timestamp::MAX,
             })
         };
@@ -126,6 +131,45 @@ impl HoldFile {
     }
 }
 
+/// Follows the hold: the receiver has what is in force now, and is told when it is put, changed, lifted or has ended.
+/// The task ends when nobody listens any more.
+pub async fn follow(file: HoldFile, watcher: &Watcher) -> watch::Receiver<Option<Hold>> {
+    let watched = watcher.file(file.path());
+    let (sender, receiver) = watch::channel(read(&file).await);
+    tokio::spawn(async move {
+        loop {
+            let until = sender.borrow().as_ref().map(|hold| hold.until);
+            tokio::select! {
+                () = sender.closed() => return,
+                () = watched.changed() => {}
+                () = end_of(until) => {}
+            }
+            let current = read(&file).await;
+            sender.send_if_modified(|known| {
+                let differs = *known != current;
+                *known = current;
+                differs
+            });
+        }
+    });
+    receiver
+}
+
+async fn read(file: &HoldFile) -> Option<Hold> {
+    let file = file.clone();
+    let read = tokio::task::spawn_blocking(move || file.current(Timestamp::now()));
+    // The task cannot fail but by a panic, and does not panic.
+    read.await.ok().flatten()
+}
+
+/// Returns soon after this moment of the wall clock, which may jump: it is looked at every minute.
+async fn end_of(until: Option<Timestamp>) {
+    const LOOK: Duration = Duration::from_secs(60);
+    let Some(until) = until else { return std::future::pending().await };
+    let left = Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default();
+    tokio::time::sleep(left.min(LOOK) + Duration::from_millis(5)).await;
+}
+
 #[cfg(test)]
 mod tests {
     use jiff::SignedDuration;
@@ -148,6 +192,24 @@ mod tests {
         assert!(file.lift().unwrap());
         assert_eq!(file.current(at(100)), None);
         assert!(!file.lift().unwrap());
+    }
+
+    #[tokio::test]
+    async fn changes_and_the_end_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = HoldFile::new(dir.path());
+        let mut holds = follow(file.clone(), &Watcher::start().unwrap()).await;
+        assert_eq!(*holds.borrow_and_update(), None);
+        let since = Timestamp::now();
+        let short = Hold { reason: "a".into(), since, until: since + SignedDuration::from_millis(400) };
+        file.put(&short).unwrap();
+        let limit = Duration::from_secs(10);
+        tokio::time::timeout(limit, holds.wait_for(Option::is_some)).await.unwrap().unwrap();
+        tokio::time::timeout(limit, holds.wait_for(Option::is_none)).await.unwrap().unwrap();
+        file.put(&Hold { until: since + SignedDuration::from_hours(1), ..short }).unwrap();
+        tokio::time::timeout(limit, holds.wait_for(Option::is_some)).await.unwrap().unwrap();
+        file.lift().unwrap();
+        tokio::time::timeout(limit, holds.wait_for(Option::is_none)).await.unwrap().unwrap();
     }
 
     #[test]

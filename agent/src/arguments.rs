@@ -1,0 +1,69 @@
+//! What can be typed: the one definition of commands and options.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use quell_agent::log;
+
+/// Watches this host and carries out remediations that its administrator allows.
+#[derive(Debug, Parser)]
+#[command(name = "quell-agent", version, about, propagate_version = true)]
+pub(crate) struct Arguments {
+    /// What log lines look like.
+    #[arg(long, global = true, value_enum, default_value_t, env = "QUELL_LOG_FORMAT")]
+    pub(crate) log_format: log::Format,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make this machine a host of the installation that the join string names.
+    Join(Join),
+    /// Run the agent until it is told to stop.
+    Run(Place),
+    /// Look whether the agent could run: its configuration, its certificate, the way to the controller; and say what
+    /// would be allowed.
+    Check(Place),
+    /// Let no action run on this host for a while, whatever the controller says.
+    Hold(Hold),
+}
+
+/// Where the agent keeps what must outlive it.
+#[derive(Debug, Args)]
+pub(crate) struct Place {
+    /// The agent's data directory.
+    #[arg(long, value_name = "DIRECTORY", default_value = "/var/lib/quell-agent", env = "QUELL_AGENT_DATA_DIR")]
+    pub(crate) data_dir: PathBuf,
+}
+
+/// Options of `join`.
+#[derive(Debug, Args)]
+pub(crate) struct Join {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// The host's name: lower-case letters, digits and '-', in labels joined by '.'. Default: this machine's.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// The join string, from `quell token create`.
+    pub(crate) token: String,
+}
+
+/// Options of `hold`.
+#[derive(Debug, Args)]
+pub(crate) struct Hold {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// For how long: 30m, 2h, 1d.
+    #[arg(long = "for", value_name = "SPAN", required_unless_present = "lift", conflicts_with = "lift")]
+    pub(crate) span: Option<String>,
+    /// Why; people see it.
+    #[arg(long, required_unless_present = "lift", conflicts_with = "lift")]
+    pub(crate) reason: Option<String>,
+    /// End the hold.
+    #[arg(long)]
+    pub(crate) lift: bool,
+}

@@ -1,0 +1,95 @@
+//! `quell-agent check`: looks at everything that the agent needs, and says what would be allowed.
+//!
+//! Nothing is changed. Every fault is named, not only the first; the exit code is that of the worst.
+
+use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use quell_agent::{actions, config::Config, data_dir::DataDir, hold::HoldFile};
+use quell_link::client::{AgentIdentity, connect_agent};
+
+use super::say;
+use crate::{
+    arguments::Place,
+    exit::{UNREACHABLE, USAGE},
+};
+
+/// How long the controller may take to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+
+pub(crate) async fn check(place: Place) -> anyhow::Result<ExitCode> {
+    let data = DataDir::new(place.data_dir);
+    let root = data.root().to_owned();
+    let local =
+        tokio::task::spawn_blocking(move || (Config::load(&root), HoldFile::new(&root).current(Timestamp::now())));
+    let (config, hold) = local.await?;
+    let mut worst = 0;
+    match &config {
+        Ok(config) => show(config, &data.config(), &mut worst),
+        Err(error) => fault(&mut worst, USAGE, error),
+    }
+    if let Some(hold) = hold {
+        say(format_args!("hold         until {}: {}", hold.until, hold.reason));
+    }
+    let directory = data.identity();
+    match tokio::task::spawn_blocking(move || AgentIdentity::load(&directory)).await? {
+        Ok(identity) => reach(Arc::new(identity), &mut worst).await,
+        Err(error) => fault(&mut worst, 1, error),
+    }
+    say(if worst == 0 { "everything is well" } else { "see the lines that begin with \"fault\"" });
+    Ok(ExitCode::from(worst))
+}
+
+fn fault(worst: &mut u8, code: u8, what: impl std::fmt::Display) {
+    say(format_args!("fault        {what}"));
+    *worst = (*worst).max(code);
+}
+
+fn show(config: &Config, path: &Path, worst: &mut u8) {
+    let allow = &config.allow;
+    if allow.actions.is_empty() {
+        say(format_args!("actions      none: add them to actions under [allow] in {}", path.display()));
+    }
+    for action in &allow.actions {
+        if actions::ALL.iter().any(|kind| kind.name() == action) {
+            say(format_args!("action       {action}"));
+        } else {
+            let known: Vec<_> = actions::ALL.iter().map(|kind| kind.name()).collect();
+            fault(worst, USAGE, format_args!("this agent has no action {action}; it has {}", known.join(", ")));
+        }
+    }
+    allow.services.iter().for_each(|service| say(format_args!("service      {service}")));
+    for path in &allow.paths {
+        say(format_args!("path         {}", path.display()));
+        if !path.is_dir() {
+            fault(worst, 1, format_args!("{} is no directory", path.display()));
+        }
+    }
+    for program in &allow.programs {
+        say(format_args!("program      {}", program.display()));
+        if !program.is_file() {
+            fault(worst, 1, format_args!("{} is no program", program.display()));
+        }
+    }
+    allow.environment.iter().for_each(|name| say(format_args!("environment  {name}")));
+    for service in &config.services {
+        say(format_args!("defined      {} (by {:?})", service.name, service.manager));
+    }
+    for mount in &config.mounts {
+        say(format_args!("mount        {} of {} bytes", mount.path.display(), mount.capacity));
+        if !mount.path.is_dir() {
+            fault(worst, 1, format_args!("{} is no directory", mount.path.display()));
+        }
+    }
+}
+
+async fn reach(identity: Arc<AgentIdentity>, worst: &mut u8) {
+    say(format_args!("host         {} of {}", identity.name, identity.installation));
+    say(format_args!("certificate  until {}", identity.expires()));
+    let addresses = identity.addresses.join(", ");
+    match tokio::time::timeout(ANSWER_WITHIN, connect_agent(&identity.addresses, &identity)).await {
+        Ok(Ok(_channel)) => say(format_args!("controller   reached at {addresses}")),
+        Ok(Err(error)) => fault(worst, UNREACHABLE, error),
+        Err(_) => fault(worst, UNREACHABLE, format_args!("{addresses} did not answer within {ANSWER_WITHIN:?}")),
+    }
+}

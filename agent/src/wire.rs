@@ -1,0 +1,105 @@
+//! Between the wire and the agent's own types: every message is converted here, once.
+
+use std::{sync::Arc, time::Duration};
+
+use quell_model::{manifest::probe_from_canonical, value::Value};
+use quell_wire::v1;
+
+use crate::{execute::Report, hold::Hold, probes::runner::Assignment};
+
+/// Longest name of a field that the controller takes, in bytes. A mount point may be longer; it is then not reported.
+const NAME_BYTES: usize = 256;
+
+/// How often a probe that is not understood says so.
+const UNKNOWN_EVERY: Duration = Duration::from_secs(60);
+
+/// A field; absent when its name is too long to be sent.
+pub fn field((name, value): (&String, &Value)) -> Option<v1::Field> {
+    let value = match value {
+        Value::Flag(flag) => v1::field::Value::Flag(*flag),
+        Value::Number(number) => v1::field::Value::Number(*number),
+        Value::Text(text) => v1::field::Value::Text(text.clone()),
+    };
+    (name.len() <= NAME_BYTES).then(|| v1::Field { name: name.clone(), value: Some(value) })
+}
+
+/// A span in milliseconds.
+pub fn milliseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A probe to run. One that this version does not understand is run as one that says so: an unknown kind is refused,
+/// never guessed.
+pub fn assignment(message: &v1::ProbeAssignment) -> Assignment {
+    let key: Arc<str> = message.key.as_str().into();
+    let read = std::str::from_utf8(&message.spec).map_err(|error| error.to_string()).and_then(|text| {
+        probe_from_canonical(text).map_err(|errors| {
+            let first = errors.first().map(|error| error.message.clone()).unwrap_or_default();
+            format!("this agent does not understand the probe: {first}; update the agent")
+        })
+    });
+    match read {
+        Ok(probe) => Assignment { key, every: probe.every, timeout: probe.timeout, spec: Ok(probe.spec) },
+        Err(reason) => Assignment { key, every: UNKNOWN_EVERY, timeout: UNKNOWN_EVERY, spec: Err(reason) },
+    }
+}
+
+/// What became of an order.
+pub fn report(report: Report) -> v1::agent_message::Body {
+    use v1::agent_message::Body;
+    match report {
+        Report::Started(started) => Body::Started(started),
+        Report::Preview(preview) => Body::Preview(preview),
+        Report::Outcome(outcome) => Body::Outcome(outcome),
+    }
+}
+
+/// The hold of the host's administrator.
+pub fn hold(hold: Option<&Hold>) -> v1::HostHold {
+    match hold {
+        Some(hold) => {
+            v1::HostHold { held: true, reason: hold.reason.clone(), until_unix_ms: hold.until.as_millisecond() }
+        }
+        None => v1::HostHold::default(),
+    }
+}
+
+/// The lines of a log, or why there are none.
+pub fn log_tail(request_id: String, tail: Result<Vec<String>, String>) -> v1::LogTail {
+    match tail {
+        Ok(lines) => v1::LogTail { request_id, lines, error: String::new() },
+        Err(error) => v1::LogTail { request_id, lines: Vec::new(), error },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_of_another_version_is_told_apart() {
+        let message = |spec: &str| v1::ProbeAssignment {
+            key: "k".to_owned(),
+            spec: spec.as_bytes().to_vec(),
+            authorities: Vec::new(),
+        };
+        let known = assignment(&message(r#"{"file":{"path":"/a"},"every":"5s","timeout":"2s"}"#));
+        assert_eq!(
+            (known.every, known.timeout, known.spec.is_ok()),
+            (Duration::from_secs(5), Duration::from_secs(2), true)
+        );
+        assert!(
+            assignment(&message(r#"{"ping":{"host":"a"},"every":"5s"}"#))
+                .spec
+                .unwrap_err()
+                .contains("update the agent")
+        );
+        assert!(assignment(&v1::ProbeAssignment { spec: vec![0xff], ..message("") }).spec.is_err());
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_is_not_sent() {
+        assert!(field((&"x".repeat(257), &Value::Flag(true))).is_none());
+        assert!(field((&"x".repeat(256), &Value::Flag(true))).is_some());
+    }
+}
