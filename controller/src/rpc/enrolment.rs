@@ -140,3 +140,6 @@ impl EnrolmentService for Enrolments {
         Ok(Response::new(RenewResponse { chain_der: der(&issued), roots_der: self.roots() }))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -115,6 +115,7 @@ mod tests {
             instance: String::new(),
             held: None,
             acknowledged: 0,
+            no_data_since: None,
         };
         let operator = OperatorRow {
             name: "mira".to_owned(),
