@@ -7,7 +7,9 @@
 //! Everything up to and with `prepare` only looks; a dry run is this same code, ended before the journal. What `apply`
 //! needs in order to be undone, or to be understood after a crash, is in what `prepare` answers.
 
+mod dns_failover;
 mod exec;
+mod log_rotate;
 
 mod parameters;
 mod service_restart;
@@ -25,7 +27,8 @@ use crate::{
 };
 
 /// Every action that there is.
-pub const ALL: &[&dyn Kind] = &[&service_restart::ServiceRestart, &exec::Exec];
+pub const ALL: &[&dyn Kind] =
+    &[&service_restart::ServiceRestart, &log_rotate::LogRotate, &dns_failover::DnsFailover, &exec::Exec];
 
 /// The action of that name.
 pub fn find(name: &str) -> Option<&'static dyn Kind> {

@@ -58,7 +58,7 @@ pub enum Error {
     Exchanged(PathBuf),
     /// The copy would not fit.
     #[error(
-        "no space for the copy: about {needed} bytes are needed in {path} and {free} are free; nothing was changed. Free some space first, or rotate by rename with compress: none, which needs none"
+        "no space for the copy: about {needed} bytes are needed in {path} and {free} are free; nothing was lost. Free some space first, or rotate by rename with compress: none, which needs none"
     )]
     NoSpace {
         /// The directory.
@@ -95,12 +95,6 @@ impl Error {
             Some(rustix::io::Errno::NOENT) => Self::Missing(path),
             _ => Self::System { what, path, source },
         }
-    }
-
-    /// Whether the file system was full.
-    pub fn is_full(&self) -> bool {
-        matches!(self, Self::System { source, .. }
-            if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
     }
 }
 

@@ -4,54 +4,20 @@ use std::time::Duration;
 
 use serde::{Deserialize as _, Deserializer};
 
-/// Reads a duration with its unit: `500ms`, `90s`, `5m`, `2h`, `30d`.
+/// Reads a duration as manifests write it: `500ms`, `90s`, `1h30m`, `30d`.
 ///
 /// # Errors
 /// When the unit is missing or unknown, or the number does not fit.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a duration: write a whole number and a unit (ms, s, m, h, d), as in 30d");
-    let (number, unit) = split(text).ok_or_else(wrong)?;
-    let milliseconds = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return Err(wrong()),
-    };
-    number.checked_mul(milliseconds).map(Duration::from_millis).ok_or_else(wrong)
+    quell_model::unit::duration(text).map_err(|error| error.to_string())
 }
 
-/// Reads a size with its unit: `512B`, `64MiB`, `2GB`.
+/// Reads a size in bytes as manifests write it: `512B`, `64MiB`, `2GB`.
 ///
 /// # Errors
 /// When the unit is missing or unknown, or the number does not fit.
 pub fn size(text: &str) -> Result<u64, String> {
-    let wrong = || {
-        format!(
-            "{text:?} is not a size: write a whole number and a unit (B, KiB, MiB, GiB, TiB, kB, MB, GB, TB), as in 64MiB"
-        )
-    };
-    let (number, unit) = split(text).ok_or_else(wrong)?;
-    let bytes = match unit {
-        "B" => 1,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        "TiB" => 1 << 40,
-        "kB" => 1_000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
-        "TB" => 1_000_000_000_000,
-        _ => return Err(wrong()),
-    };
-    number.checked_mul(bytes).ok_or_else(wrong)
-}
-
-fn split(text: &str) -> Option<(u64, &str)> {
-    let end = text.find(|character: char| !character.is_ascii_digit())?;
-    let (number, unit) = text.split_at(end);
-    Some((number.parse().ok()?, unit))
+    quell_model::unit::size(text).map_err(|error| error.to_string())
 }
 
 /// The characters that a systemd unit's name may have, which serves for every manager.
@@ -87,8 +53,8 @@ mod tests {
         assert_eq!(duration("30d").unwrap(), Duration::from_secs(30 * 86_400));
         assert_eq!(duration("250ms").unwrap(), Duration::from_millis(250));
         assert_eq!(size("1MiB").unwrap(), 1 << 20);
-        assert_eq!(size("5kB").unwrap(), 5_000);
-        for wrong in ["", "30", "d", "-1s", "1.5h", "1 s", "99999999999999999999s", "18446744073709551615d"] {
+        assert_eq!(size("5KB").unwrap(), 5_000);
+        for wrong in ["", "30", "d", "-1s", "1 s", "99999999999999999999s", "18446744073709551615d"] {
             assert!(duration(wrong).is_err(), "{wrong:?}");
         }
         for wrong in ["", "64", "MiB", "64mb", "2048m", "18446744073709551615TiB"] {

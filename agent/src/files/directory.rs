@@ -152,7 +152,7 @@ impl Directory {
     /// When a link stands on the way, or somebody who is neither root, nor the agent, nor the directory's owner could
     /// interfere.
     pub fn open(root: &Path, path: &Path) -> Result<Self, Error> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let from_root = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         let mut descriptor = openat2(CWD, root, flags, Mode::empty(), from_root)
             .map_err(|error| Error::system("open", root)(error.into()))?;
@@ -197,8 +197,11 @@ impl Directory {
         // A fifo must not block the open, a terminal must not become the agent's.
         let flags = access | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let path = self.path_of(name);
-        let descriptor = openat2(&self.descriptor, name, flags, Mode::empty(), BENEATH)
-            .map_err(|error| Error::system("open", &path)(error.into()))?;
+        let descriptor =
+            openat2(&self.descriptor, name, flags, Mode::empty(), BENEATH).map_err(|error| match error {
+                Errno::ISDIR | Errno::NXIO => Error::NotRegular(path.clone()),
+                error => Error::system("open", &path)(error.into()),
+            })?;
         let stat = fstat(&descriptor).map_err(|error| Error::system("inspect", &path)(error.into()))?;
         regular_with_one_name(&path, &stat)?;
         Ok((File::from(descriptor), Entry::of(&stat)))

@@ -1,0 +1,483 @@
+//! The steps of a rotation, each safe to repeat after a crash. All of them run with the rights that the log's
+//! directory asks for, on names that are opened, compared and only then changed.
+
+use std::{
+    ffi::{OsStr, OsString},
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+};
+
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Log, Method,
+    archives::{self, Archive, Compression},
+    copy,
+};
+use crate::{
+    actions::{Change, Item, Preview},
+    files::{Directory, Entry, Error, Found, Handler},
+};
+
+/// How often lines that came while a log was copied are copied after it.
+const CATCH_UP: u32 = 1000;
+
+/// Archives with the time of one second.
+const ATTEMPTS: u32 = 1000;
+
+/// What the journal keeps of a rotation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Prepared {
+    /// The archive's name, without the suffix of a compression.
+    archive: String,
+    /// Which file the log was.
+    found: Option<Found>,
+    /// How long it was, in bytes.
+    size: u64,
+}
+
+/// What came of a rotation so far.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Freed {
+    /// Bytes of disk that came free; a copy takes some first.
+    bytes: i64,
+    /// Bytes of the log that were set aside.
+    rotated: u64,
+    /// Archives removed.
+    removed: u64,
+    /// The log was below its least size; only old archives were seen to.
+    pub(super) nothing_set_aside: bool,
+    /// What was left uncompressed, and why.
+    notes: Vec<String>,
+}
+
+impl Freed {
+    pub(super) fn change(&self, path: &Path) -> Change {
+        let bytes = u64::try_from(self.bytes).unwrap_or_default();
+        let mut summary = if self.nothing_set_aside {
+            format!("old archives of {} were seen to", path.display())
+        } else {
+            format!("{} was rotated: {} bytes set aside", path.display(), self.rotated)
+        };
+        summary.push_str(&format!(", {bytes} bytes came free, {} archives removed", self.removed));
+        for note in &self.notes {
+            summary.push_str("; ");
+            summary.push_str(note);
+        }
+        Change::new(summary)
+            .with("bytes_freed", bytes)
+            .with("bytes_rotated", self.rotated)
+            .with("archives_removed", self.removed)
+    }
+}
+
+/// What a rotation would do.
+pub(super) fn check(log: &Log) -> Result<Preview, Error> {
+    let mut preview = Preview::default();
+    let path = log.directory.path_of(&log.name).display().to_string();
+    let due = match log.directory.open_file(&log.name, log.rule.method == Method::Copy) {
+        Err(Error::Missing(_)) if !archives_of(log)?.is_empty() => {
+            preview.note = format!("{path} does not exist");
+            false
+        }
+        Err(error) => return Err(error),
+        Ok((file, entry)) => {
+            belongs_to_handler(log, &entry)?;
+            let due = entry.size >= log.rule.min_size;
+            if due {
+                has_room(log, &file, entry.size)?;
+                let detail = format!("{:?}, {:?}", log.rule.method, log.rule.compress).to_lowercase();
+                preview.items.push(Item { verb: "rotate", object: path.clone(), size: entry.size, detail });
+            }
+            preview.note = format!("{path} has {} bytes, less than the {} to rotate at", entry.size, log.rule.min_size);
+            due
+        }
+    };
+    for archive in to_compress(log)? {
+        let object = log.directory.path_of(&archive.name).display().to_string();
+        let size = log.directory.look(&archive.name).map_or(0, |entry| entry.size);
+        preview.items.push(Item { verb: "compress", object, size, detail: String::new() });
+    }
+    for archive in over_retention(log, usize::from(due), jiff::Timestamp::now())? {
+        let object = log.directory.path_of(&archive.name).display().to_string();
+        let size = log.directory.look(&archive.name).map_or(0, |entry| entry.size);
+        preview.items.push(Item { verb: "delete", object, size, detail: format!("archive of {}", archive.made) });
+    }
+    Ok(preview)
+}
+
+/// A user's directory may hold files of others; with his rights they could not be handed on.
+fn belongs_to_handler(log: &Log, entry: &Entry) -> Result<(), Error> {
+    let handler = log.directory.handler();
+    let all_powerful = handler == Handler::Agent && handler.uid() == 0;
+    if all_powerful || entry.uid == handler.uid() {
+        return Ok(());
+    }
+    let path = log.directory.path_of(&log.name);
+    let remedy = format!("chown {} {}", handler.uid(), path.display());
+    let reason = format!("belongs to user {} in a directory of user {}", entry.uid, handler.uid());
+    Err(Error::Unsafe { path, reason, remedy })
+}
+
+/// Refuses a copy that would not fit, before anything is changed.
+fn has_room(log: &Log, file: &std::fs::File, size: u64) -> Result<(), Error> {
+    if log.rule.method == Method::Rename && log.rule.compress == Compression::None {
+        return Ok(());
+    }
+    let path = log.directory.path();
+    let needed = copy::estimate(file, size, log.rule.compress).map_err(Error::system("read", path))?;
+    let free = log.directory.free_bytes()?;
+    if free >= needed { Ok(()) } else { Err(Error::NoSpace { path: path.to_owned(), needed, free }) }
+}
+
+/// Chooses a name that is free.
+pub(super) fn prepare(log: &Log, now: jiff::Timestamp) -> Result<Prepared, Error> {
+    let (found, size) = match log.directory.look(&log.name) {
+        Ok(entry) => (Some(entry.found), entry.size),
+        Err(Error::Missing(_)) => (None, 0),
+        Err(error) => return Err(error),
+    };
+    let taken: Vec<OsString> = archives_of(log)?.into_iter().map(|archive| archive.name).collect();
+    let is_free = |name: &OsString| {
+        [Compression::None, Compression::Gzip, Compression::Zstd].iter().all(|compression| {
+            let mut name = name.clone();
+            name.push(compression.suffix());
+            !taken.contains(&name)
+        })
+    };
+    let free = (1..ATTEMPTS).map(|attempt| archives::name(&log.name, now, attempt)).find(is_free);
+    let name = free.and_then(|name| name.into_string().ok());
+    let archive = name.ok_or_else(|| Error::NotRegular(log.directory.path_of(&log.name)))?;
+    Ok(Prepared { archive, found, size })
+}
+
+/// Sets the log aside: after this, nothing of it can be lost and new lines go to a new or an emptied file.
+pub(super) fn set_aside(
+    log: &Log,
+    prepared: &Prepared,
+    resumed: bool,
+    cancel: &CancellationToken,
+) -> Result<Freed, Error> {
+    clear_partial(log, prepared)?;
+    if resumed
+        && log.rule.method == Method::Copy
+        && let Some((archived, found)) = doubled(log, prepared)?
+    {
+        // It is made anew, with the lines that came since.
+        log.directory.remove(&archived, found)?;
+    }
+    if resumed && archive_of(log, prepared).is_some() {
+        make_successor(log, prepared)?;
+        return Ok(Freed { rotated: prepared.size, ..Freed::default() });
+    }
+    if prepared.found.is_none() || prepared.size < log.rule.min_size {
+        return Ok(Freed { nothing_set_aside: true, ..Freed::default() });
+    }
+    match log.rule.method {
+        Method::Rename => rename(log, prepared),
+        Method::Copy => copy_and_empty(log, prepared, cancel),
+    }
+}
+
+fn rename(log: &Log, prepared: &Prepared) -> Result<Freed, Error> {
+    let directory = &log.directory;
+    let archive = OsStr::new(&prepared.archive);
+    // Held open, so that the number of the file cannot be given to another one meanwhile.
+    let (_held, entry) = directory.open_file(&log.name, false)?;
+    belongs_to_handler(log, &entry)?;
+    directory.rename(&log.name, archive)?;
+    if directory.look(archive).map(|moved| moved.found).ok() != Some(entry.found) {
+        // Somebody was faster: what was moved is not what was looked at, and goes back.
+        directory.rename(archive, &log.name)?;
+        return Err(Error::Exchanged(directory.path_of(&log.name)));
+    }
+    create_like(directory, &log.name, &entry)?;
+    directory.sync()?;
+    Ok(Freed { rotated: entry.size, ..Freed::default() })
+}
+
+/// Makes the log's successor; when the program that writes was faster, its file stays.
+fn create_like(directory: &Directory, name: &OsStr, entry: &Entry) -> Result<(), Error> {
+    match directory.create(name) {
+        Ok(file) => directory.give(&file, name, entry),
+        Err(Error::System { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// After a crash between the two: the log was renamed, and its successor may be missing.
+fn make_successor(log: &Log, prepared: &Prepared) -> Result<(), Error> {
+    match log.directory.look(OsStr::new(&prepared.archive)) {
+        Ok(entry) if matches!(log.directory.look(&log.name), Err(Error::Missing(_))) => {
+            create_like(&log.directory, &log.name, &entry)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn copy_and_empty(log: &Log, prepared: &Prepared, cancel: &CancellationToken) -> Result<Freed, Error> {
+    let directory = &log.directory;
+    let (file, entry) = directory.open_file(&log.name, true)?;
+    belongs_to_handler(log, &entry)?;
+    has_room(log, &file, entry.size)?;
+    let archive = OsString::from(format!("{}{}", prepared.archive, log.rule.compress.suffix()));
+    let mut copy = copy::copy(directory, &file, entry.size, &archive, log.rule.compress, cancel)?;
+    let disk = put_in_place(directory, &copy, &archive, &entry)?;
+    if let Err(error) = empty(log, &file, &mut copy, cancel) {
+        // The log has everything that is in the archive.
+        directory.remove(&archive, copy.found)?;
+        return Err(error);
+    }
+    Ok(Freed { bytes: signed(entry.disk) - signed(disk), rotated: copy.length, ..Freed::default() })
+}
+
+/// Empties the log as soon as all that it holds is in the copy. A line that is written between the last look and the
+/// emptying, which follow each other at once, would be lost; programs that can be told to open their log again are
+/// better served by renaming.
+fn empty(log: &Log, file: &std::fs::File, copy: &mut copy::Copy, cancel: &CancellationToken) -> Result<(), Error> {
+    let path = log.directory.path_of(&log.name);
+    for _ in 0..CATCH_UP {
+        let length = size_of(log, file)?;
+        if length == copy.length {
+            return file.set_len(0).and_then(|()| file.sync_all()).map_err(Error::system("empty", &path));
+        }
+        copy.extend(file, length, cancel).map_err(Error::system("copy", &path))?;
+    }
+    let text = "it is written to faster than it can be copied; use method: rename";
+    Err(Error::system("empty", &path)(std::io::Error::other(text)))
+}
+
+fn size_of(log: &Log, file: &std::fs::File) -> Result<u64, Error> {
+    let system = Error::system("inspect", log.directory.path_of(&log.name));
+    Entry::of_file(file).map(|entry| entry.size).map_err(system)
+}
+
+/// The archive of a copy whose original still begins with all that is in it.
+fn doubled(log: &Log, prepared: &Prepared) -> Result<Option<(OsString, Found)>, Error> {
+    let Some(archived) = archive_of(log, prepared) else { return Ok(None) };
+    let (packed, entry) = log.directory.open_file(&archived, false)?;
+    // One that does not read back was being made longer, and so the log has it all.
+    let Ok((digest, length)) = copy::unpacked(compression_of(&archived), &packed) else {
+        return Ok(Some((archived, entry.found)));
+    };
+    let (file, live) = log.directory.open_file(&log.name, false)?;
+    let path = log.directory.path_of(&log.name);
+    let same = live.size >= length
+        && length > 0
+        && copy::hash(file, length).map_err(Error::system("read", path))? == (digest, length);
+    Ok(same.then_some((archived, entry.found)))
+}
+
+/// The archive that a rotation has made, compressed or not.
+fn archive_of(log: &Log, prepared: &Prepared) -> Option<OsString> {
+    [Compression::Gzip, Compression::Zstd, Compression::None]
+        .iter()
+        .map(|compression| OsString::from(format!("{}{}", prepared.archive, compression.suffix())))
+        .find(|name| log.directory.look(name).is_ok())
+}
+
+fn compression_of(archive: &OsStr) -> Compression {
+    match Path::new(archive).extension().and_then(OsStr::to_str) {
+        Some("gz") => Compression::Gzip,
+        Some("zst") => Compression::Zstd,
+        _ => Compression::None,
+    }
+}
+
+/// Gives a finished copy its owner and its name; answers the bytes that it takes on the disk.
+fn put_in_place(directory: &Directory, copy: &copy::Copy, archive: &OsStr, like: &Entry) -> Result<u64, Error> {
+    let partial = archives::partial(archive);
+    directory.give(&copy.file, &partial, like)?;
+    copy.file.sync_all().map_err(Error::system("sync", directory.path_of(&partial)))?;
+    directory.rename(&partial, archive)?;
+    let placed = directory.look(archive)?;
+    if placed.found != copy.found {
+        return Err(Error::Exchanged(directory.path_of(archive)));
+    }
+    directory.sync()?;
+    Ok(placed.disk)
+}
+
+/// What an agent that died has left of its copy.
+fn clear_partial(log: &Log, prepared: &Prepared) -> Result<(), Error> {
+    for compression in [Compression::Gzip, Compression::Zstd, Compression::None] {
+        let archive = OsString::from(format!("{}{}", prepared.archive, compression.suffix()));
+        let partial = archives::partial(&archive);
+        if let Ok(entry) = log.directory.look(&partial) {
+            log.directory.remove(&partial, entry.found)?;
+        }
+    }
+    Ok(())
+}
+
+/// Compresses what is not in use any more, and removes what is over its retention.
+pub(super) fn finish(log: &Log, mut freed: Freed, cancel: &CancellationToken) -> Result<Freed, Error> {
+    for archive in to_compress(log)? {
+        if cancel.is_cancelled() {
+            return Err(Error::Stopped(log.directory.path_of(&archive.name)));
+        }
+        match compress(log, &archive.name, cancel) {
+            Ok(bytes) => freed.bytes += bytes,
+            Err(Skipped::InUse(pid)) => {
+                freed
+                    .notes
+                    .push(format!("{} stays uncompressed while process {pid} has it open", shown(&archive.name)));
+            }
+            Err(Skipped::Changed) => {
+                freed.notes.push(format!("{} stays uncompressed while it is written to", shown(&archive.name)));
+            }
+            Err(Skipped::Error(error)) => return Err(error),
+        }
+    }
+    for archive in over_retention(log, 0, jiff::Timestamp::now())? {
+        let entry = log.directory.look(&archive.name)?;
+        if let Some(pid) = open_elsewhere(entry.found) {
+            freed.notes.push(format!("{} is kept while process {pid} has it open", shown(&archive.name)));
+            continue;
+        }
+        log.directory.remove(&archive.name, entry.found)?;
+        freed.bytes += signed(entry.disk);
+        freed.removed += 1;
+    }
+    log.directory.sync()?;
+    Ok(freed)
+}
+
+fn shown(name: &OsStr) -> std::path::Display<'_> {
+    Path::new(name).display()
+}
+
+enum Skipped {
+    InUse(u32),
+    Changed,
+    Error(Error),
+}
+
+impl From<Error> for Skipped {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// Replaces an archive by its compressed copy; answers the bytes of disk that came free.
+fn compress(log: &Log, name: &OsStr, cancel: &CancellationToken) -> Result<i64, Skipped> {
+    let directory = &log.directory;
+    let (file, entry) = directory.open_file(name, false)?;
+    if let Some(pid) = open_elsewhere(entry.found) {
+        return Err(Skipped::InUse(pid));
+    }
+    has_room(log, &file, entry.size)?;
+    let mut packed_name = name.to_owned();
+    packed_name.push(log.rule.compress.suffix());
+    let copy = copy::copy(directory, &file, entry.size, &packed_name, log.rule.compress, cancel)?;
+    let now = Entry::of_file(&file).map_err(Error::system("inspect", directory.path_of(name)))?;
+    if now.size != copy.length || now.modified != entry.modified || open_elsewhere(entry.found).is_some() {
+        directory.remove(&archives::partial(&packed_name), copy.found)?;
+        return Err(Skipped::Changed);
+    }
+    let disk = put_in_place(directory, &copy, &packed_name, &entry)?;
+    directory.remove(name, entry.found)?;
+    Ok(signed(entry.disk) - signed(disk))
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// The log's archives, oldest first.
+fn archives_of(log: &Log) -> Result<Vec<Archive>, Error> {
+    let mut archives: Vec<Archive> =
+        log.directory.names()?.iter().filter_map(|name| archives::parse(&log.name, name)).collect();
+    archives.sort();
+    Ok(archives)
+}
+
+fn to_compress(log: &Log) -> Result<Vec<Archive>, Error> {
+    if log.rule.compress == Compression::None {
+        return Ok(Vec::new());
+    }
+    let archives = archives_of(log)?;
+    // Anything but a regular file with one name is not of our making.
+    Ok(archives.into_iter().filter(|it| !it.compressed && log.directory.look(&it.name).is_ok()).collect())
+}
+
+/// Archives beyond `keep` (of which `coming` are about to be made) or older than `maxAge`.
+fn over_retention(log: &Log, coming: usize, now: jiff::Timestamp) -> Result<Vec<Archive>, Error> {
+    let archives: Vec<Archive> =
+        archives_of(log)?.into_iter().filter(|archive| log.directory.look(&archive.name).is_ok()).collect();
+    let excess = log.rule.keep.map_or(0, |keep| (archives.len() + coming).saturating_sub(keep));
+    let is_old = |archive: &Archive| {
+        let age = now.duration_since(archive.made).unsigned_abs();
+        log.rule.max_age.is_some_and(|max_age| archive.made < now && age > max_age)
+    };
+    let over = archives.iter().enumerate().filter(|(index, archive)| *index < excess || is_old(archive));
+    Ok(over.map(|(_, archive)| archive.clone()).collect())
+}
+
+/// A process that has an archive open which is to be compressed.
+pub(super) fn holder(log: &Log) -> Result<Option<u32>, Error> {
+    let open = |archive: &Archive| open_elsewhere(log.directory.look(&archive.name).ok()?.found);
+    Ok(to_compress(log)?.iter().find_map(open))
+}
+
+/// Another process that has a file open, as far as this one may see.
+fn open_elsewhere(found: Found) -> Option<u32> {
+    let own = std::process::id();
+    let has_it = |pid: u32| {
+        let Ok(descriptors) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+        descriptors.flatten().any(|descriptor| {
+            std::fs::metadata(descriptor.path())
+                .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == (found.device, found.inode))
+        })
+    };
+    std::fs::read_dir("/proc")
+        .ok()?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .find(|pid| *pid != own && has_it(*pid))
+}
+
+/// The archive is there, and under the log's name stands its successor.
+pub(super) fn verify(log: &Log, prepared: &Prepared) -> Result<(), Error> {
+    if prepared.found.is_none() || prepared.size < log.rule.min_size {
+        return Ok(());
+    }
+    if archive_of(log, prepared).is_none() && log.rule.keep != Some(0) {
+        return Err(Error::Missing(log.directory.path_of(OsStr::new(&prepared.archive))));
+    }
+    match log.directory.look(&log.name) {
+        Ok(now) if log.rule.method == Method::Rename && Some(now.found) == prepared.found => {
+            Err(Error::Exchanged(log.directory.path_of(&log.name)))
+        }
+        Ok(_) | Err(Error::Missing(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// After a crash: whether every step was done.
+pub(super) fn is_done(log: &Log, prepared: &Prepared) -> Result<bool, Error> {
+    let partial_left = log.directory.names()?.iter().any(|name| {
+        let text = name.to_string_lossy();
+        text.starts_with(&format!(".{}", prepared.archive)) && text.ends_with(".quell-part")
+    });
+    let doubled = log.rule.method == Method::Copy && doubled(log, prepared)?.is_some();
+    let rotated = verify(log, prepared).is_ok() && !doubled;
+    Ok(rotated
+        && !partial_left
+        && to_compress(log)?.is_empty()
+        && over_retention(log, 0, jiff::Timestamp::now())?.is_empty())
+}
+
+/// Puts a log back that was only renamed; a log that was copied, or whose successor is in use, is left: nothing of it
+/// is lost.
+pub(super) fn undo(log: &Log, prepared: &Prepared) -> Result<bool, Error> {
+    clear_partial(log, prepared)?;
+    let archive = OsStr::new(&prepared.archive);
+    let renamed = log.directory.look(archive).is_ok_and(|entry| Some(entry.found) == prepared.found);
+    if !renamed || !matches!(log.directory.look(&log.name), Err(Error::Missing(_))) {
+        return Ok(false);
+    }
+    log.directory.rename(archive, &log.name)?;
+    log.directory.sync()?;
+    Ok(true)
+}
