@@ -101,22 +101,12 @@ mod tests {
     }
 
     fn state(host: HostState, revoked: Option<&str>) -> State {
-        let row = HostRow {
-            name: "planthost1".parse().unwrap(),
-            host_id: "h1".to_owned(),
-            labels: Default::default(),
-            key: Digest::of(b"key"),
-            certificate_expires: Timestamp::UNIX_EPOCH,
-            agent_version: String::new(),
-            facts: Default::default(),
-            state: host,
-            since: Timestamp::UNIX_EPOCH,
-            last_seen: None,
-            instance: String::new(),
-            held: None,
-            acknowledged: 0,
-            no_data_since: None,
-        };
+        let row: HostRow = serde_json::from_value(serde_json::json!({
+            "name": "planthost1", "hostId": "h1", "labels": {}, "key": Digest::of(b"key"),
+            "certificateExpires": Timestamp::UNIX_EPOCH, "agentVersion": "", "facts": {}, "state": host,
+            "since": Timestamp::UNIX_EPOCH, "lastSeen": null, "instance": "", "held": null,
+        }))
+        .unwrap();
         let operator = OperatorRow {
             name: "mira".to_owned(),
             roles: vec!["admin".to_owned()],

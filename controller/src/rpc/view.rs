@@ -20,7 +20,7 @@ use quell_model::{
 use quell_wire::v1::HoldView;
 use serde::Serialize;
 
-pub use self::record::record;
+pub use self::{record::record, verdict::verdict};
 use crate::registry::LiveFacts;
 
 /// Makes views of a state at a time.

@@ -1,0 +1,275 @@
+//! What a session promises to an agent, and what an agent cannot do to the controller.
+
+use std::time::Duration;
+
+use quell_engine::state::HostState;
+use quell_wire::v1::{
+    ActionStarted, AgentMessage, ChangeHostRequest, Field, GetRequest, Heartbeat, Hello, HostHold, LogTail, Outcome,
+    OutcomeKind, Preview, Sample, agent_message::Body as Said, controller_message::Body, field,
+};
+use tonic::Code;
+
+use crate::harness::{FakeAgent, PATIENCE, hello, message, next, open, sample, start, start_with, until};
+
+fn outcome(sequence: u64) -> AgentMessage {
+    let outcome = Outcome {
+        command_id: "cmd-1".to_owned(),
+        kind: OutcomeKind::Succeeded.into(),
+        summary: "restarted".to_owned(),
+        ..Outcome::default()
+    };
+    message(sequence, Said::Outcome(outcome))
+}
+
+fn number(name: &str, number: f64) -> Field {
+    Field { name: name.to_owned(), value: Some(field::Value::Number(number)) }
+}
+
+#[tokio::test]
+async fn an_agent_is_welcomed_and_seen() {
+    let controller = start().await;
+    let agent = controller.agent("planthost1").await;
+    assert_eq!((agent.welcome.acknowledged, agent.welcome.protocol), (0, 1));
+    assert_eq!(agent.welcome.host_every_ms, 15_000);
+    assert!(!agent.welcome.installation.is_empty());
+    let online = || controller.decider.state().hosts["planthost1"].state == HostState::Online;
+    until("the host is online", online).await;
+    drop(agent);
+    until("the host is lost", || !online()).await;
+    controller.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_acknowledgement_comes_after_the_commit_and_not_before() {
+    let controller = start().await;
+    let mut agent = controller.agent("planthost1").await;
+    until("connected", || controller.inside.count("Connected") == 1 && !controller.inside.is_waiting()).await;
+    let commits = || controller.inside.commits.load(std::sync::atomic::Ordering::SeqCst);
+    controller.inside.close();
+    let before = commits();
+    let hold = HostHold { held: true, reason: "kernel".to_owned(), until_unix_ms: 4_102_444_800_000 };
+    agent.say(message(1, Said::HostHold(hold))).await;
+    until("the commit waits", || controller.inside.is_waiting()).await;
+    let early = tokio::time::timeout(Duration::from_millis(100), agent.acknowledged()).await;
+    assert!(early.is_err(), "acknowledged before it was durable");
+    assert_eq!(commits(), before);
+    controller.inside.open();
+    assert_eq!(agent.acknowledged().await, 1);
+    assert!(commits() > before);
+    assert!(controller.decider.state().hosts["planthost1"].held.is_some());
+    controller.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_duplicate_is_acknowledged_again_and_changes_nothing() {
+    let controller = start().await;
+    let mut agent = controller.agent("planthost1").await;
+    for sequence in [1, 2, 1, 2, 3] {
+        agent.say(outcome(sequence)).await;
+    }
+    let mut acknowledged = Vec::new();
+    for _ in 0..5 {
+        acknowledged.push(agent.acknowledged().await);
+    }
+    assert_eq!(acknowledged, [1, 2, 2, 2, 3]);
+    assert_eq!(controller.inside.count("Ended"), 3);
+    controller.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_message_that_overtook_another_is_refused_and_comes_again_after_it() {
+    let controller = start().await;
+    let identity = controller.join("planthost1").await;
+    let mut agent = FakeAgent::welcomed(&identity).await;
+    agent.say(outcome(1)).await;
+    assert_eq!(agent.acknowledged().await, 1);
+    agent.say(outcome(3)).await;
+    let status = agent.end().await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("message 3 came where 2 is next"), "{status}");
+
+    let mut again = FakeAgent::welcomed(&identity).await;
+    again.say(outcome(2)).await;
+    again.say(outcome(3)).await;
+    assert_eq!((again.acknowledged().await, again.acknowledged().await), (2, 3));
+    assert_eq!(controller.inside.count("Ended"), 3);
+    controller.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_second_session_of_a_host_replaces_the_first_without_the_host_being_gone() {
+    let controller = start().await;
+    let identity = controller.join("planthost1").await;
+    let mut first = FakeAgent::welcomed(&identity).await;
+    let mut second = FakeAgent::welcomed(&identity).await;
+    let status = first.end().await.unwrap_err();
+    assert_eq!(status.code(), Code::Aborted);
+    second.say(outcome(1)).await;
+    assert_eq!(second.acknowledged().await, 1);
+    assert_eq!(controller.inside.count("Disconnected"), 0);
+    assert_eq!(controller.inside.count("Connected"), 2);
+    controller.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_revoked_host_is_cut_within_a_second_and_does_not_come_back() {
+    let controller = start().await;
+    let identity = controller.join("planthost1").await;
+    let mut agent = FakeAgent::welcomed(&identity).await;
+    let mut operator = controller.operator().await;
+    let request = ChangeHostRequest {
+        name: "planthost1".to_owned(),
+        change: "revoke".to_owned(),
+        reason: "stolen".to_owned(),
+        ..ChangeHostRequest::default()
+    };
+    let revoked = operator.change_host(request).await.unwrap().into_inner();
+    assert_eq!(revoked.host.unwrap().state, "revoked");
+    let cut = tokio::time::timeout(Duration::from_secs(1), agent.end()).await.expect("not cut within a second");
+    assert!(cut.is_err());
+    let refused = match open(&identity).await {
+        Err(status) => status,
+        Ok((outbound, mut inbound)) => {
+            let _ = outbound.send(hello()).await;
+            next(&mut inbound).await.unwrap_err()
+        }
+    };
+    assert!(refused.message().contains("revoked"), "{refused}");
+    controller.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_agent_that_does_not_read_is_ended_before_it_costs_memory() {
+    let controller = start().await;
+    let agent = controller.agent("planthost1").await;
+    until("connected", || controller.inside.count("Connected") == 1).await;
+    // Each is answered with an acknowledgement of about a dozen bytes, and nobody reads: flow control fills first, then
+    // what may wait.
+    let flood = async {
+        for sequence in 1..200_000 {
+            let tail = LogTail { request_id: "msg-1".to_owned(), ..LogTail::default() };
+            if agent.outbound.send(message(sequence, Said::LogTail(tail))).await.is_err() {
+                break;
+            }
+            if controller.inside.count("Disconnected") > 0 {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE * 3, flood).await.expect("the flood does not end");
+    until("the session ended", || controller.inside.count("Disconnected") == 1).await;
+    controller.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn samples_are_counted_and_spooled_ones_are_not_judged() {
+    let controller = start().await;
+    let agent = controller.agent("planthost1").await;
+    let full = Sample { probe: "host".into(), full: true, fields: vec![number("load.1", 0.5)], ..Sample::default() };
+    agent.say(sample(full.clone())).await;
+    agent.say(sample(Sample { full: false, fields: vec![number("load.5", 0.25)], ..full.clone() })).await;
+    agent.say(sample(Sample { spooled: true, age_ms: 60_000, ..full })).await;
+    agent.say(message(0, Said::Heartbeat(Heartbeat { dropped: 7, ..Heartbeat::default() }))).await;
+    let mut operator = controller.operator().await;
+    let request = GetRequest { kind: "hosts".to_owned(), ..GetRequest::default() };
+    let host = loop {
+        let hosts = operator.get(request.clone()).await.unwrap().into_inner().hosts;
+        if hosts[0].dropped_samples == 7 {
+            break hosts[0].clone();
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    };
+    assert_eq!(host.samples, 3);
+    assert_eq!(controller.inside.count("Samples"), 2);
+    assert!(host.last_seen.is_some());
+    controller.stop().await.unwrap();
+}
+
+/// Everything that an agent can say wrongly, and a word of what it is told.
+fn nonsense() -> Vec<(&'static str, AgentMessage)> {
+    let preview = Preview { command_id: "cmd-1".into(), digest: vec![1], ..Preview::default() };
+    let unknown = Outcome { command_id: "cmd-1".into(), kind: 99, ..Outcome::default() };
+    let nameless = Outcome { command_id: "17".into(), kind: 1, ..Outcome::default() };
+    let difference = Sample { probe: "p".into(), fields: vec![number("a", 1.0)], ..Sample::default() };
+    let probeless = Sample { full: true, ..Sample::default() };
+    let empty = Field { name: "a".into(), value: None };
+    let valueless = Sample { probe: "p".into(), full: true, fields: vec![empty], ..Sample::default() };
+    vec![
+        ("body", AgentMessage { sequence: 0, body: None }),
+        ("Hello came twice", hello()),
+        ("32 bytes", message(1, Said::Preview(preview))),
+        ("99 is not known", message(1, Said::Outcome(unknown))),
+        ("cmd-1", message(1, Said::Outcome(nameless))),
+        ("cmd-1", message(1, Said::Started(ActionStarted::default()))),
+        ("msg-1", message(1, Said::LogTail(LogTail::default()))),
+        ("until_unix_ms", message(1, Said::HostHold(HostHold { held: true, until_unix_ms: i64::MAX, ..HostHold::default() }))),
+        ("must be full", sample(difference)),
+        ("0 bytes long", sample(probeless)),
+        ("value of a field", sample(valueless)),
+    ]
+}
+
+#[tokio::test]
+async fn whatever_makes_no_sense_is_one_clear_error_and_the_controller_goes_on() {
+    let controller = start().await;
+    let identity = controller.join("planthost1").await;
+    for (word, wrong) in nonsense() {
+        let mut agent = FakeAgent::welcomed(&identity).await;
+        agent.say(wrong.clone()).await;
+        let status = agent.end().await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{wrong:?}: {status}");
+        assert!(status.message().contains(word) && !status.message().contains('\n'), "{wrong:?}: {status}");
+    }
+    let mut agent = FakeAgent::welcomed(&identity).await;
+    agent.say(outcome(1)).await;
+    assert_eq!(agent.acknowledged().await, 1);
+    controller.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_begins_with_hello_of_a_protocol() {
+    let controller = start().await;
+    let identity = controller.join("planthost1").await;
+    for (code, first) in [
+        (Code::InvalidArgument, outcome(1)),
+        (Code::FailedPrecondition, message(0, Said::Hello(Hello::default()))),
+    ] {
+        let (outbound, mut inbound) = open(&identity).await.unwrap();
+        outbound.send(first).await.unwrap();
+        assert_eq!(next(&mut inbound).await.unwrap_err().code(), code);
+    }
+    let (outbound, mut inbound) = open(&identity).await.unwrap();
+    drop(outbound);
+    assert_eq!(next(&mut inbound).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(controller.inside.count("Connected"), 0);
+    controller.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_agent_that_says_nothing_loses_its_session() {
+    let controller = start_with(|config| config.agents.silence = Duration::from_millis(200)).await;
+    let mut agent = controller.agent("planthost1").await;
+    let status = agent.end().await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    until("the host is lost", || controller.decider.state().hosts["planthost1"].state == HostState::Lost).await;
+    controller.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_controller_that_stops_asks_its_agents_to_come_back_and_does_not_report_them_gone() {
+    let controller = start().await;
+    let mut agent = controller.agent("planthost1").await;
+    until("connected", || controller.inside.count("Connected") == 1).await;
+    controller.ask_to_stop();
+    let go_away = loop {
+        let message = next(&mut agent.inbound).await.unwrap().expect("a go-away");
+        if let Some(Body::GoAway(go_away)) = message.body {
+            break go_away;
+        }
+    };
+    assert!(go_away.retry_after_ms > 0 && go_away.reason.contains("stops"));
+    agent.end().await.unwrap();
+    let inside = controller.inside.clone();
+    controller.stop().await.unwrap();
+    assert_eq!(inside.count("Disconnected"), 0);
+}
