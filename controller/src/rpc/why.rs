@@ -21,9 +21,9 @@ impl Operators {
             .await
             .map_err(|error| status::of_decider(&error))?;
         match target {
-            Some(target) if explanations.is_empty() => {
-                Err(Status::not_found(format!("{policy} does not judge {target}: its hosts or its target say otherwise")))
-            }
+            Some(target) if explanations.is_empty() => Err(Status::not_found(format!(
+                "{policy} does not judge {target}: its hosts or its target say otherwise"
+            ))),
             _ => Ok(WhyView { verdicts: explanations.iter().map(view::verdict).collect() }),
         }
     }

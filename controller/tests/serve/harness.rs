@@ -193,8 +193,7 @@ impl Running {
     /// Joins a host.
     pub(crate) async fn join(&self, name: &str) -> Arc<AgentIdentity> {
         let labels = Labels::from([("role".to_owned(), "orders".to_owned())]);
-        let request =
-            CreateTokenRequest { ttl_ms: 60_000, uses: 1, labels: labels.clone(), name: name.to_owned() };
+        let request = CreateTokenRequest { ttl_ms: 60_000, uses: 1, labels: labels.clone(), name: name.to_owned() };
         let token = self.operator().await.create_token(request).await.unwrap().into_inner();
         let join = JoinString {
             addresses: token.addresses,

@@ -3,7 +3,8 @@
 use quell_link::{authority, identity::Role, profile::Profile, rpc::operator_service_client::OperatorServiceClient};
 use quell_wire::v1::{
     ApplyRequest, ChangeHostRequest, CreateOperatorRequest, CreateTokenRequest, DecideRequest, EventsRequest,
-    GetRequest, HoldRequest, ManifestFile, ReleaseRequest, RevokeOperatorRequest, RunRequest, StatusRequest, WhyRequest,
+    GetRequest, HoldRequest, ManifestFile, ReleaseRequest, RevokeOperatorRequest, RunRequest, StatusRequest,
+    WhyRequest,
 };
 use tonic::{Code, transport::Channel};
 
@@ -26,8 +27,14 @@ async fn colleague(controller: &Running, name: &str, roles: &[&str]) -> Operator
     let mine = Profile::load(&controller.profile).unwrap();
     let der = |list: Vec<Vec<u8>>| list.into_iter().map(Into::into).collect::<Vec<_>>();
     let (chain, roots) = (der(issued.chain_der), der(issued.roots_der));
-    let profile =
-        Profile::new(name, &mine.installation, vec![controller.address.to_string()], &roots, &chain, key.serialize_pem());
+    let profile = Profile::new(
+        name,
+        &mine.installation,
+        vec![controller.address.to_string()],
+        &roots,
+        &chain,
+        key.serialize_pem(),
+    );
     OperatorServiceClient::new(profile.connect().await.unwrap())
 }
 
@@ -160,7 +167,8 @@ async fn what_makes_no_sense_is_refused_in_one_sentence() {
     refusals.push((Code::InvalidArgument, operator.change_host(host("explode")).await.err()));
     refusals.push((Code::NotFound, operator.change_host(host("revoke")).await.err()));
     refusals.push((Code::InvalidArgument, operator.apply(ApplyRequest::default()).await.err()));
-    let operator_request = CreateOperatorRequest { name: "a:b".into(), roles: vec!["viewer".into()], ..Default::default() };
+    let operator_request =
+        CreateOperatorRequest { name: "a:b".into(), roles: vec!["viewer".into()], ..Default::default() };
     refusals.push((Code::InvalidArgument, operator.create_operator(operator_request).await.err()));
     for (index, (code, status)) in refusals.into_iter().enumerate() {
         let status = status.unwrap_or_else(|| panic!("number {index} was not refused"));
@@ -180,7 +188,8 @@ fn file(name: &str, text: &str) -> ManifestFile {
 async fn manifests_are_applied_together_or_not_at_all() {
     let controller = start().await;
     let mut operator = controller.operator().await;
-    let broken = file("b.yaml", "apiVersion: quell/v1\nkind: Service\nmetadata: { namespace: plants, nam: x }\nspec: {}\n");
+    let broken =
+        file("b.yaml", "apiVersion: quell/v1\nkind: Service\nmetadata: { namespace: plants, nam: x }\nspec: {}\n");
     let request = ApplyRequest { files: vec![file("a.yaml", SERVICE), broken], ..ApplyRequest::default() };
     let head = controller.decider.head().sequence;
     let answer = operator.apply(request).await.unwrap().into_inner();
@@ -217,7 +226,8 @@ async fn pruning_removes_what_the_files_do_not_hold_and_nothing_that_is_referred
     let error = answer.errors.first().expect("an error");
     assert!(error.message.contains("dns") && error.file == "web.yaml" && error.line == 3, "{error:?}");
     let answer = operator.apply(request(vec![file("dns.yaml", SERVICE)])).await.unwrap().into_inner();
-    let removed: Vec<&str> = answer.changes.iter().filter(|change| change.change == "removed").map(|change| change.name.as_str()).collect();
+    let removed: Vec<&str> =
+        answer.changes.iter().filter(|change| change.change == "removed").map(|change| change.name.as_str()).collect();
     assert_eq!(removed, ["web"]);
     controller.stop().await.unwrap();
 }

@@ -202,7 +202,10 @@ fn nonsense() -> Vec<(&'static str, AgentMessage)> {
         ("cmd-1", message(1, Said::Outcome(nameless))),
         ("cmd-1", message(1, Said::Started(ActionStarted::default()))),
         ("msg-1", message(1, Said::LogTail(LogTail::default()))),
-        ("until_unix_ms", message(1, Said::HostHold(HostHold { held: true, until_unix_ms: i64::MAX, ..HostHold::default() }))),
+        (
+            "until_unix_ms",
+            message(1, Said::HostHold(HostHold { held: true, until_unix_ms: i64::MAX, ..HostHold::default() })),
+        ),
         ("must be full", sample(difference)),
         ("0 bytes long", sample(probeless)),
         ("value of a field", sample(valueless)),
@@ -230,10 +233,9 @@ async fn whatever_makes_no_sense_is_one_clear_error_and_the_controller_goes_on()
 async fn a_session_begins_with_hello_of_a_protocol() {
     let controller = start().await;
     let identity = controller.join("planthost1").await;
-    for (code, first) in [
-        (Code::InvalidArgument, outcome(1)),
-        (Code::FailedPrecondition, message(0, Said::Hello(Hello::default()))),
-    ] {
+    for (code, first) in
+        [(Code::InvalidArgument, outcome(1)), (Code::FailedPrecondition, message(0, Said::Hello(Hello::default())))]
+    {
         let (outbound, mut inbound) = open(&identity).await.unwrap();
         outbound.send(first).await.unwrap();
         assert_eq!(next(&mut inbound).await.unwrap_err().code(), code);
