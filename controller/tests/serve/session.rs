@@ -180,7 +180,7 @@ async fn samples_are_counted_and_spooled_ones_are_not_judged() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     };
     assert_eq!(host.samples, 3);
-    assert_eq!(controller.inside.count("Samples"), 2);
+    until("what is judged was decided", || controller.inside.count("Samples") == 2).await;
     assert!(host.last_seen.is_some());
     controller.stop().await.unwrap();
 }
@@ -238,11 +238,13 @@ async fn a_session_begins_with_hello_of_a_protocol() {
     {
         let (outbound, mut inbound) = open(&identity).await.unwrap();
         outbound.send(first).await.unwrap();
-        assert_eq!(next(&mut inbound).await.unwrap_err().code(), code);
+        let status = next(&mut inbound).await.unwrap_err();
+        assert_eq!(status.code(), code, "{status}");
     }
     let (outbound, mut inbound) = open(&identity).await.unwrap();
     drop(outbound);
-    assert_eq!(next(&mut inbound).await.unwrap_err().code(), Code::InvalidArgument);
+    let status = next(&mut inbound).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
     assert_eq!(controller.inside.count("Connected"), 0);
     controller.stop().await.unwrap();
 }
