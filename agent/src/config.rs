@@ -141,7 +141,8 @@ pub struct Service {
     /// For `command`: exits 0 while the service is healthy. When absent, a process that runs counts as active.
     #[serde(default)]
     pub status: Vec<String>,
-    /// For `command`: where the service writes its process id, when `start` returns and the service goes on behind it.
+    /// For `command`: where the service writes its process id. The process is `start` itself when that stays, or the
+    /// one that it leaves behind when it returns.
     #[serde(default)]
     pub pid_file: Option<PathBuf>,
     /// For `command`: where it is started; the agent's data directory is never used. Default: `/`.

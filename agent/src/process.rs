@@ -157,15 +157,24 @@ impl Watched {
         use std::os::fd::AsFd as _;
         let id = WaitId::PidFd(self.descriptor.get_ref().as_fd());
         let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        let Ok(Some(status)) = rustix::process::waitid(id, look) else { return Exit::Untold };
-        self.signal_group(Signal::KILL);
-        let id = WaitId::PidFd(self.descriptor.get_ref().as_fd());
-        if let Err(error) = rustix::process::waitid(id, WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
-            tracing::warn!(pid = self.process.pid, %error, "a child could not be reaped");
+        // Only of a child that waits to be reaped is the number still its own.
+        if matches!(rustix::process::waitid(id, look), Ok(Some(_))) {
+            self.signal_group(Signal::KILL);
         }
-        match (status.exit_status(), status.terminating_signal()) {
-            (Some(status), _) => Exit::Status(status),
-            (_, Some(signal)) => Exit::Signal(signal),
+        self.reap_alone()
+    }
+
+    /// Takes an ended child out of the process table, and leaves its process group alone.
+    pub fn reap_alone(&self) -> Exit {
+        use std::os::fd::AsFd as _;
+        let id = WaitId::PidFd(self.descriptor.get_ref().as_fd());
+        match rustix::process::waitid(id, WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+            Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
+                (Some(status), _) => Exit::Status(status),
+                (_, Some(signal)) => Exit::Signal(signal),
+                _ => Exit::Untold,
+            },
+            // Not a child of this process: somebody else reaps it.
             _ => Exit::Untold,
         }
     }

@@ -322,4 +322,4 @@ impl Action for Failover {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

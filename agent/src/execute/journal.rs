@@ -17,6 +17,7 @@ use std::{
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,12 @@ const STEP: u64 = 256 * 1024;
 
 /// It is made anew when it has grown by this much, in bytes.
 const COMPACT_AFTER: u64 = 1024 * 1024;
+
+/// How long another agent is given to end,
+const LOCK_LIMIT: Duration = Duration::from_secs(1);
+
+/// and how often it is looked.
+const LOCK_EVERY: Duration = Duration::from_millis(20);
 
 /// Keys of ended and acknowledged orders that are remembered.
 const REMEMBERED: usize = 1024;
@@ -362,14 +369,21 @@ impl Writer {
     }
 }
 
-/// One agent for each data directory; absent when another one has it.
+/// One agent for each data directory; absent when another one has it. An agent that is just ending, or a program that
+/// it was just starting, is given a moment.
 fn lock(data_directory: &Path) -> io::Result<Option<File>> {
     let path = data_directory.join("journal.lock");
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-        Err(error) => Err(error.into()),
+    let patience = std::time::Instant::now() + LOCK_LIMIT;
+    loop {
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Some(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) if std::time::Instant::now() < patience => {
+                std::thread::sleep(LOCK_EVERY);
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

@@ -101,6 +101,24 @@ pub(crate) fn command(key: &str, action: &str, parameters: &serde_json::Value) -
     }
 }
 
+/// Writes into a journal what an agent has written that died after an order's intent.
+pub(crate) async fn seed(data_directory: &Path, command: &v1::Command, prepared: &serde_json::Value) {
+    let journal = super::Journal::open(data_directory).unwrap();
+    let intent = super::journal::Intent {
+        key: command.idempotency_key.clone(),
+        command_id: command.command_id.clone(),
+        action: command.action.clone(),
+        parameters: serde_json::from_slice(&command.parameters).unwrap(),
+        fence: command.fence,
+        timeout_ms: command.timeout_ms,
+        begun_unix_ms: jiff::Timestamp::now().as_millisecond(),
+        resources: vec![],
+        prepared: prepared.clone(),
+        undoes: None,
+    };
+    journal.append(vec![super::journal::Line::Intent(intent)], true).await.unwrap();
+}
+
 fn shell(key: &str, script: &str) -> v1::Command {
     command(key, "exec", &serde_json::json!({"argv": ["/bin/sh", "-c", script]}))
 }

@@ -42,8 +42,8 @@ const STATUS_EVERY: Duration = Duration::from_millis(100);
 /// How long `status` may take when the state is asked for.
 const STATUS_LIMIT: Duration = Duration::from_secs(10);
 
-/// How often the pid file is looked at while `start` has returned and the service has not written it.
-const PID_FILE_EVERY: Duration = Duration::from_millis(20);
+/// How often the pid file is looked at while a service comes up.
+const PID_FILE_EVERY: Duration = Duration::from_millis(5);
 
 /// A service run by commands.
 pub struct Command {
@@ -89,7 +89,7 @@ impl Command {
         });
         let mut current = command.current.lock().await;
         match process.and_then(|process| Watched::open(process).ok()) {
-            Some(watched) => command.adopt(&mut current, watched),
+            Some(watched) => command.adopt(&mut current, Arc::new(watched)),
             None => command.publish_down(&current, String::new()),
         }
         drop(current);
@@ -105,8 +105,7 @@ impl Command {
     }
 
     /// From now on this process is the service.
-    fn adopt(&self, current: &mut Current, watched: Watched) {
-        let watched = Arc::new(watched);
+    fn adopt(&self, current: &mut Current, watched: Arc<Watched>) {
         current.watched = Some(Arc::clone(&watched));
         current.record.process = Some(watched.process.clone());
         current.record.stopped_by_person = false;
@@ -175,7 +174,7 @@ impl Command {
         if let Ok(Ok(process)) = found
             && let Ok(watched) = Watched::open(process)
         {
-            self.adopt(current, watched);
+            self.adopt(current, Arc::new(watched));
         }
     }
 
@@ -234,7 +233,7 @@ impl Command {
         self.look(current).await;
         if current.watched.is_none() {
             let watched = match self.definition.pid_file.as_deref() {
-                None => self.launch().await?,
+                None => Arc::new(self.launch().await?),
                 Some(file) => self.start_behind(file, deadline).await?,
             };
             current.record.starts += 1;
@@ -245,6 +244,7 @@ impl Command {
         Ok(self.status.borrow().clone())
     }
 
+    /// Starts the program; it is a child of this process.
     async fn launch(&self) -> Result<Watched, Error> {
         let (definition, mark) = (self.definition.clone(), self.mark.clone());
         tokio::task::spawn_blocking(move || launch::launch(&definition, &mark))
@@ -255,22 +255,38 @@ impl Command {
             .map_err(|error| self.failed("started", &format!("{:?}: {error}", self.definition.start[0])))
     }
 
-    /// Runs a `start` that returns, and waits for the process that it left behind the pid file.
-    async fn start_behind(&self, file: &Path, deadline: Instant) -> Result<Watched, Error> {
-        let limit = deadline.saturating_duration_since(Instant::now());
-        self.command(&self.definition.start, "started", limit).await?;
+    /// Starts a service that says in its pid file which process it is: the program itself, which stays, or one that
+    /// it leaves behind when it returns.
+    async fn start_behind(&self, file: &Path, deadline: Instant) -> Result<Arc<Watched>, Error> {
+        let program = Arc::new(self.launch().await?);
+        let mut returned = false;
         loop {
             let path = file.to_owned();
-            let found =
-                tokio::task::spawn_blocking(move || launch::read_pid_file(&path)).await.map_err(io::Error::other);
-            let reason = match found.and_then(|found| found).and_then(Watched::open) {
-                Ok(watched) => return Ok(watched),
+            let found = tokio::task::spawn_blocking(move || launch::read_pid_file(&path)).await;
+            let reason = match found.map_err(io::Error::other).and_then(|found| found) {
+                Ok(process) if process == program.process => return Ok(program),
+                Ok(process) => match Watched::open(process) {
+                    Ok(watched) => {
+                        reap_later(program, returned);
+                        return Ok(Arc::new(watched));
+                    }
+                    Err(error) => error,
+                },
                 Err(error) => error,
             };
             if Instant::now() >= deadline {
+                reap_later(program, returned);
                 return Err(self.failed("started", &format!("{}: {reason}", file.display())));
             }
-            tokio::time::sleep(PID_FILE_EVERY).await;
+            if returned {
+                tokio::time::sleep(PID_FILE_EVERY).await;
+            } else if tokio::time::timeout(PID_FILE_EVERY, program.ended()).await.is_ok() {
+                returned = true;
+                let exit = program.reap_alone();
+                if exit != Exit::Status(0) {
+                    return Err(self.failed("started", &format!("{:?} {exit}", self.definition.start[0])));
+                }
+            }
         }
     }
 
@@ -299,6 +315,17 @@ impl Command {
         if let Err(error) = written.and_then(|written| written) {
             tracing::error!(service = self.definition.name, %error, "the record of a service cannot be written");
         }
+    }
+}
+
+/// A program that is not the service itself leaves no zombie when it returns.
+fn reap_later(program: Arc<Watched>, returned: bool) {
+    if !returned {
+        tokio::spawn(async move {
+            if program.ended().await.is_ok() {
+                program.reap_alone();
+            }
+        });
     }
 }
 

@@ -128,6 +128,29 @@ async fn a_daemon_is_followed_by_its_pid_file() {
 }
 
 #[tokio::test]
+async fn a_program_that_stays_and_writes_its_own_pid_file_is_the_service() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("orders.pid");
+    let script = format!("echo $$ > {}; exec sleep 300", file.display());
+    let text = format!("start = [\"/bin/sh\", \"-c\", {script:?}]\npid_file = {:?}", file.display().to_string());
+    let manager = Command::open(service(&text), directory.path()).await.unwrap();
+    let first = manager.restart(LIMIT).await.unwrap().process.unwrap();
+    kill(first.pid);
+    let status = until(&manager, |status| status.state == State::Failed).await;
+    assert!(status.detail.contains("signal 9"), "{status:?}");
+    assert_eq!(is_zombie_or_gone(first.pid), (false, true), "it was reaped");
+    let second = manager.restart(LIMIT).await.unwrap().process.unwrap();
+    assert!(second.runs() && second != first);
+    manager.stop(LIMIT).await.unwrap();
+
+    let failing = service(&format!("start = [\"/bin/false\"]\npid_file = {:?}", file.display().to_string()));
+    let other = tempfile::tempdir().unwrap();
+    let manager = Command::open(failing, other.path()).await.unwrap();
+    let error = manager.restart(LIMIT).await.unwrap_err().to_string();
+    assert!(error.contains("status 1"), "{error}");
+}
+
+#[tokio::test]
 async fn a_program_that_cannot_start_and_a_status_that_is_not_content_are_told() {
     let directory = tempfile::tempdir().unwrap();
     let missing = Command::open(service("start = [\"/nonexistent/program\"]"), directory.path()).await.unwrap();
