@@ -43,14 +43,18 @@ impl Context {
     }
 }
 
-/// Asks for one kind of things, restricted to a name unless that is empty.
+/// Asks for the things of a kind that have a name; none is an answer too.
 ///
 /// # Errors
 /// The controller's refusal, or the connection's.
 pub async fn get(client: &mut Client, kind: Kind, name: &str) -> Result<GetResponse, Error> {
     let request =
         GetRequest { kind: kind.as_str().to_owned(), name: name.to_owned(), all: true, ..GetRequest::default() };
-    Ok(client.get(request).await?.into_inner())
+    match client.get(request).await {
+        Ok(answer) => Ok(answer.into_inner()),
+        Err(status) if status.code() == tonic::Code::NotFound => Ok(GetResponse::default()),
+        Err(status) => Err(status.into()),
+    }
 }
 
 fn configuration_directory() -> Result<PathBuf, Error> {

@@ -58,9 +58,9 @@ fn the_documented_calls_are_understood() {
         "quell events --from 12",
         "quell host revoke planthost1 --reason stolen",
         "quell host label planthost1 role=web zone-",
-        "quell host retire planthost1",
+        "quell host retire planthost1 --reason sold",
         "quell operator create ghammer --role admin --ttl 30d --to FILE",
-        "quell operator revoke ghammer",
+        "quell operator revoke ghammer --reason left",
         "quell breaker reset dns-failover --reason repaired",
         "quell completions bash",
         "quell man DIR",
@@ -88,6 +88,9 @@ fn what_could_widen_a_scope_must_be_said() {
         "quell token create --label role",
         "quell operator create x",
         "quell breaker reset x",
+        "quell host revoke x",
+        "quell host retire x",
+        "quell operator revoke x",
         "quell run exec -l all --waves 0",
     ] {
         let error = parse(call).expect_err(call);

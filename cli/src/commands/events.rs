@@ -49,7 +49,9 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<Exit, Error
         if place.from > before {
             pause = FIRST_PAUSE;
         }
-        tracing::warn!(from = place.from, "lost the controller; will ask again");
+        if pause == FIRST_PAUSE {
+            tracing::warn!(from = place.from, "lost the controller; will ask until it is back");
+        }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }

@@ -24,7 +24,7 @@ pub enum Command {
         #[arg(value_name = "HOST")]
         name: String,
         /// Why.
-        #[arg(long, value_name = "TEXT", default_value = "")]
+        #[arg(long, value_name = "TEXT")]
         reason: String,
     },
     /// It is gone for good: its incidents close.
@@ -33,7 +33,7 @@ pub enum Command {
         #[arg(value_name = "HOST")]
         name: String,
         /// Why.
-        #[arg(long, value_name = "TEXT", default_value = "")]
+        #[arg(long, value_name = "TEXT")]
         reason: String,
     },
     /// Give it labels, or take them away.

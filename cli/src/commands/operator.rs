@@ -20,7 +20,7 @@ pub enum Command {
         #[arg(value_name = "NAME")]
         name: String,
         /// Why.
-        #[arg(long, value_name = "TEXT", default_value = "")]
+        #[arg(long, value_name = "TEXT")]
         reason: String,
     },
 }

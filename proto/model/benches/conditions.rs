@@ -1,6 +1,7 @@
 //! How many conditions are judged in a second on one core, beside the same decisions written by hand in Rust over the
 //! same samples: `cargo bench -p quell-model --bench conditions`. The last lines give the ratios.
 #![expect(clippy::print_stdout, reason = "a benchmark's report is its output")]
+#![expect(clippy::disallowed_methods, reason = "a benchmark measures the time that really passes")]
 
 use std::{collections::BTreeMap, hint::black_box, time::Duration, time::Instant};
 

@@ -2,8 +2,8 @@
 
 use std::{fmt, time::Duration};
 
-use super::{Derived, Lookup, Over, Scope, span};
-use crate::{policy::Family, value::Value};
+use super::{Derived, Lookup, Over, Scope};
+use crate::{policy::Family, unit, value::Value};
 
 /// Most elements that are listed for a comprehension.
 const MAX_LISTED: usize = 16;
@@ -127,7 +127,7 @@ impl fmt::Display for Reference {
             Self::Value(name) => write!(f, "value.{name}"),
             Self::Plan(name) => write!(f, "plan.{name}"),
             Self::Outcome(name) => write!(f, "outcome.{name}"),
-            Self::Acted(within) => write!(f, "ledger.acted({:?})", span::text(*within)),
+            Self::Acted(within) => write!(f, "ledger.acted({:?})", unit::duration_text(*within)),
         }
     }
 }
@@ -136,7 +136,7 @@ impl fmt::Display for Derived {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}(", self.over.as_str())?;
         write_field(f, &self.probe, &self.field)?;
-        write!(f, ", {:?})", span::text(self.span))
+        write!(f, ", {:?})", unit::duration_text(self.span))
     }
 }
 

@@ -160,7 +160,7 @@ fn scopes() -> impl Strategy<Value = (Tables, Tables)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     /// Who knows less never says the opposite, nor finds a fault where there is none.
     #[test]
