@@ -3,15 +3,18 @@
 //! Unknown neither fires nor resolves. Pending keeps its `since` through unknown; firing needs a fresh *true* at or
 //! after `since` plus `for`; only a known clearing ends it.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::Timestamp;
 use quell_model::{
     name::{FullName, HostName, Target},
     policy::{TargetRule, Trigger},
+    probe::ProbeKey,
     value::Truth,
 };
 
 use crate::{
-    breaker,
+    Effect, breaker,
     draft::Entry,
     fault, incident,
     scope::{Notes, View},
@@ -177,6 +180,26 @@ fn fire(turn: &mut Turn<'_>, compiled: &Compiled, target: &Target) {
     turn.draft.change::<AlertRow>(&key, |alert| alert.incident = Some(incident));
     turn.touch(Subject::Incident(incident));
     breaker::after_change(turn, compiled, target);
+    look_closer(turn, compiled, target);
+}
+
+/// Asks for fresh samples of what messages and rungs go by: probes have intervals of their own, and what one of them
+/// saw before the fault says nothing about it.
+fn look_closer(turn: &mut Turn<'_>, compiled: &Compiled, target: &Target) {
+    let policy = &compiled.policy;
+    let conditions = policy.tell.iter().filter_map(|tell| tell.when.as_ref());
+    let conditions = conditions.chain(policy.ladder.iter().filter_map(|rung| rung.only_if.as_ref()));
+    let names: BTreeSet<String> = conditions.flat_map(|condition| compiled.reads(condition)).collect();
+    let mut wanted: BTreeMap<HostName, Vec<ProbeKey>> = BTreeMap::new();
+    let notes = Notes::default();
+    for source in names.iter().filter_map(|name| compiled.probes.get(name)) {
+        for host in turn.view().site(compiled, target, &notes).hosts_of(source) {
+            wanted.entry(host).or_default().push(source.key.clone());
+        }
+    }
+    for (host, keys) in wanted {
+        turn.effect(Effect::ProbeNow { host, keys });
+    }
 }
 
 fn push_change(changes: &mut Vec<Timestamp>, now: Timestamp) {

@@ -78,7 +78,7 @@ pub(crate) fn remind(turn: &mut Turn<'_>, id: PlanId) -> Option<Timestamp> {
 fn say(turn: &mut Turn<'_>, id: PlanId, what: &str) {
     let Some(plan) = turn.state().plans.get(&id).cloned() else { return };
     let (Some(needs), Some(policy)) = (&plan.needs, &plan.policy) else { return };
-    let text = format!("{id} {what} of role {} until {}", needs.role, needs.expires);
+    let text = format!("{id} {what} of role {} until {}", needs.role, crate::text::moment(needs.expires));
     turn.record(
         Entry::new("approvalAsked", Actor::Controller, text.clone())
             .id("plan", id)

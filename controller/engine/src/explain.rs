@@ -221,7 +221,7 @@ fn signals(view: View<'_>, compiled: &Compiled, target: &Target) -> Vec<SignalSe
 
 fn summary(verdict: Verdict, no: Option<&Hold>, incident: Option<IncidentId>, condition: &str, truth: Truth) -> String {
     let incident = incident.map_or_else(String::new, |id| format!(" ({id})"));
-    let held = no.map_or_else(String::new, |hold| format!(": {} says {}", hold.guard, hold.reason));
+    let held = no.map_or_else(String::new, |hold| format!(": {} ({})", hold.reason, hold.guard));
     match verdict {
         Verdict::NotFiring => format!("the symptom is not there: `{condition}` is {truth}"),
         Verdict::Unknown => format!("nobody knows: samples that `{condition}` needs are missing or stale"),

@@ -125,6 +125,7 @@ fn blank(id: IncidentId, opening: Opening, policy: FullName, now: Timestamp) -> 
         notes: Vec::new(),
         escalated_at: None,
         told: Vec::new(),
+        untold: Vec::new(),
         timeline: Vec::new(),
         healed_by: None,
         cause: opening.cause,

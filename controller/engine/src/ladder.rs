@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 use quell_model::{
-    policy::{Mode, Rung},
+    condition::Condition,
+    policy::{Mode, Rung, TellAt},
     value::Truth,
 };
 
@@ -12,13 +13,12 @@ use crate::{
     guard,
     id::{IncidentId, PlanId},
     plan::{self, Candidate, Wanted},
-    scope::Notes,
+    scope::{Notes, Site},
     state::{Hold, IncidentRow, IncidentState, PlanState},
     tell,
     turn::{Turn, by_policy},
-    windows::{Compiled, after},
+    windows::{Compiled, INSTANT, after, before},
 };
-use quell_model::policy::TellAt;
 
 /// How long the answer to a requirement may stay unknown before people are called.
 const UNKNOWN_FOR: std::time::Duration = std::time::Duration::from_secs(60);
@@ -136,7 +136,11 @@ fn rung_says(turn: &Turn<'_>, compiled: &Compiled, incident: &IncidentRow, rung:
     let hold = |guard: &str, reason: String, until| {
         Says::Wait(Hold { guard: guard.to_owned(), reason, until, since: turn.now })
     };
-    match rung.only_if.as_ref().map(|condition| (condition, site.judge(condition))) {
+    match rung
+        .only_if
+        .as_ref()
+        .map(|condition| (condition, applies(&site, condition, firing_since(turn, compiled, incident))))
+    {
         Some((condition, Truth::False)) => return Says::Skip(format!("`{}` does not hold", condition.text)),
         Some((condition, Truth::Unknown)) => {
             return hold("if", format!("whether rung {} applies is unknown: `{}`", rung.name, condition.text), None);
@@ -161,6 +165,17 @@ fn rung_says(turn: &Turn<'_>, compiled: &Compiled, incident: &IncidentRow, rung:
         }
     }
     Says::Try
+}
+
+/// Whether a rung applies. That it does not is believed only of samples taken after the alert fired: probes have
+/// intervals of their own, and what one of them saw before the fault says nothing about it.
+fn applies(site: &Site<'_>, condition: &Condition, firing_since: Timestamp) -> Truth {
+    match site.judge(condition) {
+        Truth::False if !site.compiled.looks_back(condition) => {
+            Site { after: Some(before(firing_since, INSTANT)), ..*site }.judge(condition)
+        }
+        truth => truth,
+    }
 }
 
 /// What the last command of an incident reported.
@@ -205,6 +220,8 @@ fn last_resort(turn: &Turn<'_>, compiled: &Compiled, incident: &IncidentRow) -> 
     }
     let why = if is_recurrence {
         "what healed it lately was the last rung: it is not tried again".to_owned()
+    } else if incident.plans.is_empty() {
+        "no rung applies".to_owned()
     } else {
         "every rung has been tried".to_owned()
     };
@@ -259,7 +276,7 @@ pub(crate) fn set_hold(turn: &mut Turn<'_>, compiled: &Compiled, id: IncidentId,
             Entry::new(
                 "incidentHeld",
                 by_policy(&compiled.policy.name),
-                format!("{id} waits: {} says {}", hold.guard, hold.reason),
+                format!("{id} waits ({}): {}", hold.guard, hold.reason),
             )
             .id("incident", id)
             .id("target", &incident.target)

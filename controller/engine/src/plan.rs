@@ -251,7 +251,7 @@ pub(crate) fn hold_plan(turn: &mut Turn<'_>, plan: &PlanRow, hold: Option<Hold>)
         let entry = Entry::new(
             "planHeld",
             crate::Actor::Controller,
-            format!("{} is held by {}: {}", plan.id, hold.guard, hold.reason),
+            format!("{} is held ({}): {}", plan.id, hold.guard, hold.reason),
         )
         .id("plan", plan.id)
         .maybe_id("incident", plan.incident)

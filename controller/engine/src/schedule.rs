@@ -208,7 +208,7 @@ pub(crate) fn last_reason(turn: &Turn<'_>, policy: &FullName, target: &Target, w
         .find(|plan| plan.policy.as_ref() == Some(policy) && plan.target == *target && plan.created_at >= since);
     match plan {
         Some(plan) => match &plan.hold {
-            Some(hold) => format!("{} is held by {}: {}", plan.id, hold.guard, hold.reason),
+            Some(hold) => format!("{} is held ({}): {}", plan.id, hold.guard, hold.reason),
             None => format!("{} {}: {}", plan.id, plan::word(plan.state), plan.verification),
         },
         None => "no run was due, or none could be planned".to_owned(),

@@ -344,6 +344,9 @@ pub struct IncidentRow {
     pub notes: Vec<Note>,
     /// When people were called.
     pub escalated_at: Option<Timestamp>,
+    /// Messages of the firing that will not be sent: their condition was known not to hold, by policy and index.
+    #[serde(default)]
+    pub untold: Vec<(FullName, usize)>,
     /// Messages sent already: each goes once.
     #[serde(default)]
     pub told: Vec<Told>,

@@ -257,10 +257,56 @@ impl State {
         writes.extend(R::rows(self).iter().map(|(key, row)| row_write::<R>(key, Some(row))));
     }
 
+    /// Whether this is the very same state: a copy in which nothing was put.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.meta == other.meta
+            && self.manifests.ptr_eq(&other.manifests)
+            && self.hosts.ptr_eq(&other.hosts)
+            && self.operators.ptr_eq(&other.operators)
+            && self.tokens.ptr_eq(&other.tokens)
+            && self.alerts.ptr_eq(&other.alerts)
+            && self.incidents.ptr_eq(&other.incidents)
+            && self.plans.ptr_eq(&other.plans)
+            && self.commands.ptr_eq(&other.commands)
+            && self.windows.ptr_eq(&other.windows)
+            && self.messages.ptr_eq(&other.messages)
+            && self.ledger.ptr_eq(&other.ledger)
+            && self.breakers.ptr_eq(&other.breakers)
+            && self.verdicts.ptr_eq(&other.verdicts)
+            && self.onces.ptr_eq(&other.onces)
+            && self.schedules.ptr_eq(&other.schedules)
+    }
+
+    /// Whether every row says the same.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        self.meta == other.meta
+            && same_rows::<StoredManifest>(self, other)
+            && same_rows::<HostRow>(self, other)
+            && same_rows::<OperatorRow>(self, other)
+            && same_rows::<TokenRow>(self, other)
+            && same_rows::<AlertRow>(self, other)
+            && same_rows::<IncidentRow>(self, other)
+            && same_rows::<PlanRow>(self, other)
+            && same_rows::<CommandRow>(self, other)
+            && same_rows::<WindowRow>(self, other)
+            && same_rows::<Message>(self, other)
+            && same_rows::<LedgerRow>(self, other)
+            && same_rows::<BreakerRow>(self, other)
+            && same_rows::<VerdictRow>(self, other)
+            && same_rows::<OnceRow>(self, other)
+            && same_rows::<ScheduleRow>(self, other)
+    }
+
     /// The manifests behind what an agent is asked, for the wire: the signed set will stand here.
     pub fn policy_canonical(&self, name: &FullName) -> Option<&str> {
         self.manifests.get(&("Policy".to_owned(), name.clone())).map(|stored| stored.canonical.as_str())
     }
+}
+
+/// Whether two states say the same in one table; rows that they share are not looked into.
+fn same_rows<R: Row>(one: &State, other: &State) -> bool {
+    let (one, other) = (R::rows(one), R::rows(other));
+    one.ptr_eq(other) || one.diff(other).next().is_none()
 }
 
 fn unreadable(write: &Write, reason: &str) -> Unreadable {

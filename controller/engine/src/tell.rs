@@ -19,7 +19,7 @@ use crate::{
     state::{IncidentRow, Message, MessageState, Told},
     turn::{Subject, Turn},
     values,
-    windows::{Compiled, after},
+    windows::{Compiled, INSTANT, after, before},
 };
 
 /// A message waits this long for a log that belongs to it.
@@ -35,29 +35,39 @@ pub(crate) fn moment(turn: &mut Turn<'_>, id: IncidentId, at: TellAt) {
     }
     for policy in &incident.policies {
         let Some(compiled) = turn.policy(policy) else { continue };
-        for tell in compiled.policy.tell.iter().filter(|tell| tell.at == at) {
-            one(turn, &compiled, id, tell);
+        for (index, tell) in compiled.policy.tell.iter().enumerate().filter(|(_, tell)| tell.at == at) {
+            one(turn, &compiled, id, index, tell);
         }
     }
 }
 
 /// Sends one message, unless its contact has heard of this moment or its condition is not known to hold.
-fn one(turn: &mut Turn<'_>, compiled: &Compiled, id: IncidentId, tell: &Tell) {
+fn one(turn: &mut Turn<'_>, compiled: &Compiled, id: IncidentId, index: usize, tell: &Tell) {
     let Some(incident) = turn.state().incidents.get(&id).cloned() else { return };
     let contact = FullName { namespace: compiled.policy.name.namespace.clone(), name: tell.contact.clone() };
     let plan = if tell.at == TellAt::Acted { incident.plans.last().copied() } else { None };
     let told = Told { at: tell.at, contact: contact.clone(), plan };
-    if incident.told.contains(&told) {
+    let choice = (compiled.policy.name.clone(), index);
+    if incident.told.contains(&told) || incident.untold.contains(&choice) {
         return;
     }
     let notes = Notes::default();
     let (goes, text, attached) = {
-        let site = turn.view().site(compiled, &incident.target, &notes);
-        let goes = tell.when.as_ref().is_none_or(|when| site.judge(when) == Truth::True);
+        let mut site = turn.view().site(compiled, &incident.target, &notes);
+        let goes = tell.when.as_ref().map_or(Truth::True, |when| {
+            // What was seen before the fault says nothing about it.
+            let after =
+                (tell.at == TellAt::Firing && !compiled.looks_back(when)).then(|| before(incident.opened_at, INSTANT));
+            crate::scope::Site { after, ..site }.judge(when)
+        });
+        site.plan = incident.plans.last().and_then(|id| turn.state().plans.get(id)).map(AsRef::as_ref);
         let text = values::fill(&tell.text, |name| Some(look(&site, name))).unwrap_or_else(|_| tell.text.clone());
         (goes, text, attach(turn, compiled, &incident, tell))
     };
-    if !goes {
+    if !goes.holds() {
+        if goes.fails() && tell.at == TellAt::Firing {
+            turn.draft.change::<IncidentRow>(&id, |row| row.untold.push(choice));
+        }
         return;
     }
     turn.draft.change::<IncidentRow>(&id, |row| row.told.push(told));

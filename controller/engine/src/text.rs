@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 /// A span in its largest fitting units: `90s`, `5m`, `1h30m`, `26h`.
 pub(crate) fn span(span: Duration) -> String {
     let seconds = span.as_secs();
@@ -18,6 +20,11 @@ pub(crate) fn span(span: Duration) -> String {
         (hours, minutes, 0) => format!("{hours}h{minutes}m"),
         (hours, minutes, rest) => format!("{hours}h{minutes}m{rest}s"),
     }
+}
+
+/// A moment to the second: `2026-11-23T09:05:10Z`.
+pub(crate) fn moment(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 #[cfg(test)]

@@ -212,6 +212,9 @@ fn element_names(fields: &Fields, family: Family) -> Arc<BTreeSet<String>> {
     Arc::new(names)
 }
 
+/// The smallest step of time that agents tell apart: what was seen in the same instant as a fault counts as seen after.
+pub(crate) const INSTANT: Duration = Duration::from_millis(1);
+
 /// A span as the time library subtracts it.
 pub(crate) fn signed(span: Duration) -> jiff::SignedDuration {
     jiff::SignedDuration::try_from(span).unwrap_or(jiff::SignedDuration::MAX)

@@ -16,8 +16,9 @@ pub(super) fn verdict(context: &Context<'_>) -> Option<Hold> {
     let until = after(last, policy.guards.cooldown);
     (until > context.view.now).then(|| {
         let reason = format!(
-            "acted on {} at {last}; the cool-down lasts {}",
+            "acted on {} at {}; the cool-down lasts {}",
             plan.target,
+            crate::text::moment(last),
             crate::text::span(policy.guards.cooldown)
         );
         context.no("cooldown", reason, Some(until))

@@ -278,6 +278,12 @@ impl Compiled {
         self.probes.values().map(|source| index.every(&source.key)).max().unwrap_or(HOST_EVERY)
     }
 
+    /// Whether a condition reads histories, itself or through a signal.
+    pub(crate) fn looks_back(&self, condition: &Condition) -> bool {
+        let signals = condition.signals().iter().filter_map(|name| self.policy.signals.get(name));
+        !condition.derived().is_empty() || signals.into_iter().any(|signal| !signal.that.derived().is_empty())
+    }
+
     /// The names of the probes that a condition may read, through signals and values too.
     pub(crate) fn reads(&self, condition: &Condition) -> BTreeSet<String> {
         let mut names: BTreeSet<String> = condition.probes().iter().cloned().collect();

@@ -1,0 +1,599 @@
+//! A world in virtual time: a controller that is nothing but the engine, a fake fleet that samples, obeys and forgets,
+//! and the people around them. After every step it asserts the invariants, and that applying the recorded writes gives
+//! the very state that the step returned.
+//!
+//! ```ignore
+//! let mut world = World::begin("2026-11-23T10:00:00+01:00");
+//! world.join("planthost1", &[("role", "orders")]);
+//! world.apply_shop(&[("ordersThreshold", "12")]);
+//! world.set("planthost1", "outstanding", &[("value", 15.0.into())]);
+//! world.on("service.restart", |order, facts| { facts.set(&order.host, "outstanding", &[("value", 0.0.into())]); Done::ok() });
+//! world.run("10m");
+//! insta::assert_snapshot!(world.story());
+//! ```
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of the harness")]
+
+mod fleet;
+mod shop;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use jiff::{Timestamp, tz::TimeZone};
+use quell_engine::{
+    Actor, Change, Effect, Explanation, Input, State, Step, Windows, check,
+    id::{CommandId, IncidentId, PlanId},
+    input::{Hello, Refusal, Reply, Request, Sample, WhyQuestion},
+    state::{CommandRow, CommandState, IncidentRow, Message, Outcome, OutcomeKind, PlanRow, PlanState},
+};
+use quell_model::{
+    digest::Digest,
+    name::{FullName, HostName},
+    probe::ProbeKey,
+    value::{Fields, Value},
+};
+
+pub use fleet::{Agent, Done, Facts, Reaction};
+pub use shop::SHOP_ZONE;
+
+/// What happens next, and when.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    Sample(HostName, ProbeKey),
+    Begin(HostName, CommandId),
+    End(HostName, CommandId),
+    Reconnect(HostName),
+}
+
+/// Everything.
+pub struct World {
+    pub now: Timestamp,
+    pub state: State,
+    pub windows: Windows,
+    pub agents: BTreeMap<HostName, Agent>,
+    pub facts: Facts,
+    pub records: Vec<Change>,
+    pub messages: Vec<Message>,
+    /// Whether the fleet's answers and samples reach the controller.
+    pub controller_is_up: bool,
+    /// Whether every step is compared with a replay of its records (slow for long runs).
+    pub compares: bool,
+    reactions: BTreeMap<String, Reaction>,
+    events: BTreeMap<(Timestamp, u64), Event>,
+    count: u64,
+    wake: Option<Timestamp>,
+    pub steps: u64,
+    pub samples: u64,
+}
+
+impl World {
+    /// A controller that has just started, alone, at this moment.
+    pub fn begin(at: &str) -> Self {
+        let mut world = Self {
+            now: at.parse().expect("a time with its offset"),
+            state: State::default(),
+            windows: Windows::default(),
+            agents: BTreeMap::new(),
+            facts: Facts::default(),
+            records: Vec::new(),
+            messages: Vec::new(),
+            controller_is_up: true,
+            compares: true,
+            reactions: BTreeMap::new(),
+            events: BTreeMap::new(),
+            count: 0,
+            wake: None,
+            steps: 0,
+            samples: 0,
+        };
+        world.state.meta.installation = "test".to_owned();
+        world.step(Input::Started { restored: false });
+        world
+    }
+
+    /// Takes one step, asserts what always holds, and carries the effects out.
+    pub fn step(&mut self, input: Input) -> Option<Result<Reply, Refusal>> {
+        self.steps += 1;
+        let step: Step = quell_engine::step(&mut self.windows, &self.state, self.now, input);
+        if step.changes.is_empty() {
+            assert!(self.state.is_same(&step.state), "what is not recorded does not change");
+        } else if self.compares {
+            self.compare(&step);
+        }
+        self.state = step.state;
+        self.records.extend(step.changes);
+        self.wake = None;
+        for effect in step.effects {
+            self.carry_out(effect);
+        }
+        step.reply
+    }
+
+    /// Replays the records of a step and holds its state to the invariants.
+    fn compare(&self, step: &Step) {
+        let mut replayed = self.state.clone();
+        for write in step.changes.iter().flat_map(|change| &change.writes) {
+            replayed.apply(write).expect("a write that was just made can be read");
+        }
+        assert!(replayed.says_the_same(&step.state), "replaying the records gives the state of the step");
+        let violations = check(&step.state);
+        assert!(violations.is_empty(), "at {}: {violations:#?}\n{}", self.now, self.story());
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Command { host, command, .. } => self.order(&host, &command),
+            Effect::Cancel { host, command, .. } => self.cancel(&host, command),
+            Effect::Assign { host, assignments } => self.assign(&host, assignments),
+            Effect::ProbeNow { host, keys } => {
+                for key in keys {
+                    self.schedule(self.now + Duration::from_millis(50), Event::Sample(host.clone(), key));
+                }
+            }
+            Effect::FetchLog { host, message, lines, .. } => {
+                let log = self.facts.log(&host, lines);
+                self.step(Input::LogTail { message, host, lines: Ok(log) });
+            }
+            Effect::Notify { message } => {
+                let id = message.id;
+                self.messages.push(*message);
+                self.step(Input::Delivered { message: id, result: Ok(()) });
+            }
+            Effect::Disconnect { host, .. } => {
+                if let Some(agent) = self.agents.get_mut(&host) {
+                    agent.connected = false;
+                    agent.banned = true;
+                }
+            }
+            Effect::WakeAt(at) => self.wake = Some(at),
+        }
+    }
+
+    fn schedule(&mut self, at: Timestamp, event: Event) {
+        self.count += 1;
+        self.events.insert((at.max(self.now), self.count), event);
+    }
+
+    /// A host joins and connects.
+    pub fn join(&mut self, name: &str, labels: &[(&str, &str)]) {
+        let host: HostName = name.parse().unwrap();
+        let secret = Digest::of(format!("{name} {}", self.count).as_bytes());
+        self.count += 1;
+        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let expires = self.now + Duration::from_secs(600);
+        self.ask("admin", Request::CreateToken { hash: secret, expires, uses: 1, labels, name: None }).unwrap();
+        let certificate_expires = self.now + Duration::from_secs(86_400);
+        let request = Request::Enrol {
+            token: secret,
+            name: host.clone(),
+            host_id: format!("id-{name}"),
+            key: Digest::of(name.as_bytes()),
+            certificate_expires,
+            agent_version: "0.1.0".to_owned(),
+        };
+        let actor = Actor::Agent(host.clone());
+        self.step(Input::Request { actor, request: Box::new(request) }).unwrap().unwrap();
+        self.agents.insert(host.clone(), Agent::default());
+        self.facts.set(&host, "host", &[("uptime", 1_000.0.into())]);
+        self.connect(name);
+    }
+
+    /// An agent connects, or connects again.
+    pub fn connect(&mut self, name: &str) {
+        let host: HostName = name.parse().unwrap();
+        let Some(agent) = self.agents.get_mut(&host).filter(|agent| !agent.banned) else { return };
+        agent.connected = true;
+        let hello = Hello {
+            agent_version: "0.1.0".to_owned(),
+            instance: "1".to_owned(),
+            fence: agent.fence,
+            journal: agent.unacknowledged(),
+            ..Hello::default()
+        };
+        agent.generation += 1;
+        let is_new = agent.sampling.insert(ProbeKey::host());
+        self.step(Input::Connected { host: host.clone(), hello });
+        if is_new {
+            self.schedule(self.now + Duration::from_millis(200), Event::Sample(host, ProbeKey::host()));
+        }
+    }
+
+    /// An agent's session is cut; it comes back when told to.
+    pub fn disconnect(&mut self, name: &str) {
+        let host: HostName = name.parse().unwrap();
+        if let Some(agent) = self.agents.get_mut(&host) {
+            agent.connected = false;
+        }
+        self.step(Input::Disconnected { host });
+    }
+
+    /// A host's machine loses its network for good, with no word to the controller.
+    pub fn isolate(&mut self, name: &str) {
+        let host: HostName = name.parse().unwrap();
+        self.agents.get_mut(&host).unwrap().connected = false;
+    }
+
+    fn assign(&mut self, host: &HostName, assignments: Vec<quell_engine::state::Assignment>) {
+        let Some(agent) = self.agents.get_mut(host).filter(|agent| agent.connected) else { return };
+        agent.probes = assignments
+            .into_iter()
+            .map(|assignment| {
+                let probe = quell_model::manifest::probe_from_canonical(&assignment.spec)
+                    .expect("the probe's own canonical form");
+                (assignment.key, probe.every)
+            })
+            .collect();
+        let fresh: Vec<ProbeKey> = agent.probes.keys().filter(|key| !agent.sampling.contains(*key)).cloned().collect();
+        agent.sampling.extend(fresh.iter().cloned());
+        for key in fresh {
+            self.schedule(self.now + Duration::from_millis(100), Event::Sample(host.clone(), key));
+        }
+    }
+
+    /// Says what a probe of a host sees from now on; probes are named as in their policy, `host` is the host samples.
+    /// A name of two policies is written `policy/probe`.
+    pub fn set(&mut self, host: &str, probe: &str, fields: &[(&str, Value)]) {
+        self.facts.set(&host.parse().unwrap(), probe, fields);
+    }
+
+    /// Says it for all hosts.
+    pub fn set_all(&mut self, probe: &str, fields: &[(&str, Value)]) {
+        let hosts: Vec<HostName> = self.agents.keys().cloned().collect();
+        for host in hosts {
+            self.facts.set(&host, probe, fields);
+        }
+    }
+
+    /// A probe of a host gives no samples from now on.
+    pub fn blind(&mut self, host: &str, probe: &str) {
+        self.facts.blind(&host.parse().unwrap(), probe);
+    }
+
+    /// What an action does; without a reaction it succeeds after a second and changes nothing.
+    pub fn on(&mut self, action: &str, reaction: impl FnMut(&CommandRow, &mut Facts) -> Done + 'static) {
+        self.reactions.insert(action.to_owned(), Box::new(reaction));
+    }
+
+    /// Lets time pass: `90s`, `5m`, `2h`, `3d`.
+    pub fn run(&mut self, span: &str) {
+        let until = self.now + parse_span(span);
+        self.run_until(until);
+    }
+
+    /// Lets time pass until a moment, written with its offset.
+    pub fn run_to(&mut self, at: &str) {
+        self.run_until(at.parse().unwrap());
+    }
+
+    /// Lets time pass until a moment.
+    pub fn run_until(&mut self, until: Timestamp) {
+        loop {
+            let event = self.events.first_key_value().map(|((at, _), _)| *at);
+            let wake = self.wake.filter(|_| self.controller_is_up);
+            let Some(next) = event.into_iter().chain(wake).min().filter(|next| *next <= until) else { break };
+            self.now = self.now.max(next);
+            if wake.is_some_and(|wake| wake <= self.now) {
+                self.step(Input::Tick);
+            } else if let Some((_, event)) = self.events.pop_first() {
+                self.happen(event);
+            }
+        }
+        self.now = until;
+        if self.controller_is_up {
+            self.step(Input::Tick);
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Sample(host, key) => self.sample(&host, &key),
+            Event::Begin(host, command) => self.begin_order(&host, command),
+            Event::End(host, command) => self.end_order(&host, command),
+            Event::Reconnect(host) => self.connect(host.as_str()),
+        }
+    }
+
+    fn is_heard(&self, host: &HostName) -> bool {
+        self.controller_is_up && self.agents.get(host).is_some_and(|agent| agent.connected)
+    }
+
+    fn sample(&mut self, host: &HostName, key: &ProbeKey) {
+        let Some(agent) = self.agents.get_mut(host) else { return };
+        let every = if *key == ProbeKey::host() {
+            Some(quell_engine::windows::HOST_EVERY)
+        } else {
+            agent.probes.get(key).copied()
+        };
+        let Some(every) = every else {
+            agent.sampling.remove(key);
+            return;
+        };
+        // A probe that was run once, now, must not start a second series.
+        if agent.next_sample.get(key).is_none_or(|next| *next <= self.now) {
+            let next = self.now + every;
+            agent.next_sample.insert(key.clone(), next);
+            self.schedule(next, Event::Sample(host.clone(), key.clone()));
+        }
+        if !self.is_heard(host) {
+            return;
+        }
+        let names = self.probe_names(key);
+        if let Some(fields) = self.facts.fields(host, &names, key, self.now) {
+            self.samples += 1;
+            let sample = Sample { probe: key.clone(), taken_at: self.now, fields };
+            self.step(Input::Samples { host: host.clone(), samples: vec![sample] });
+        }
+    }
+
+    /// The names that policies give to a probe.
+    fn probe_names(&mut self, key: &ProbeKey) -> Vec<String> {
+        if *key == ProbeKey::host() {
+            return vec!["host".to_owned()];
+        }
+        let manifests = &self.state.manifests;
+        self.facts.names(key, manifests)
+    }
+
+    /// An order reaches an agent: it is journaled by its key, and carried out once.
+    fn order(&mut self, host: &HostName, command: &CommandRow) {
+        let now = self.now;
+        let Some(agent) = self.agents.get_mut(host).filter(|agent| agent.connected) else { return };
+        if agent.take_order(command, now) {
+            self.schedule(now + Duration::from_millis(10), Event::Begin(host.clone(), command.id));
+        } else if agent.outcome(command.id).is_some() {
+            self.schedule(now + Duration::from_millis(10), Event::End(host.clone(), command.id));
+        }
+    }
+
+    fn cancel(&mut self, host: &HostName, command: CommandId) {
+        let Some(agent) = self.agents.get_mut(host).filter(|agent| agent.connected) else { return };
+        if agent.cancel(command) {
+            self.schedule(self.now + Duration::from_millis(10), Event::End(host.clone(), command));
+        }
+    }
+
+    fn begin_order(&mut self, host: &HostName, id: CommandId) {
+        let Some(agent) = self.agents.get_mut(host) else { return };
+        let Some(command) = agent.begin(id) else { return };
+        if self.is_heard(host) {
+            self.step(Input::Begun { host: host.clone(), command: id });
+        }
+        let done = match self.reactions.get_mut(&command.action) {
+            Some(reaction) => reaction(&command, &mut self.facts),
+            None => Done::ok(),
+        };
+        let Some(after) = done.after else { return };
+        if let Some(agent) = self.agents.get_mut(host) {
+            agent.finish(id, done);
+        }
+        self.schedule(self.now + after, Event::End(host.clone(), id));
+    }
+
+    fn end_order(&mut self, host: &HostName, id: CommandId) {
+        let Some(outcome) = self.agents.get_mut(host).and_then(|agent| agent.end(id)) else { return };
+        if self.is_heard(host) {
+            self.acknowledge(host, id);
+            let ended_at = self.now;
+            self.step(Input::Ended { host: host.clone(), command: id, outcome, ended_at, sequence: id.0 });
+        }
+    }
+
+    fn acknowledge(&mut self, host: &HostName, id: CommandId) {
+        if let Some(agent) = self.agents.get_mut(host) {
+            agent.acknowledge(id);
+        }
+    }
+
+    /// The controller dies and is started again: windows are gone, the state comes from the records, agents come back
+    /// after a second.
+    pub fn restart(&mut self) {
+        let mut state = State::default();
+        state.meta.installation = "test".to_owned();
+        for write in self.records.iter().flat_map(|change| &change.writes) {
+            state.apply(write).expect("what was recorded can be read");
+        }
+        assert_eq!(state.rows(), self.state.rows(), "the records hold the whole state");
+        self.state = state;
+        self.windows = Windows::default();
+        self.wake = None;
+        let hosts: Vec<HostName> =
+            self.agents.iter().filter(|(_, agent)| agent.connected).map(|(host, _)| host.clone()).collect();
+        for host in &hosts {
+            self.agents.get_mut(host).unwrap().connected = false;
+            self.schedule(self.now + Duration::from_secs(1), Event::Reconnect(host.clone()));
+        }
+        self.step(Input::Started { restored: false });
+    }
+
+    /// A person asks for something.
+    pub fn ask(&mut self, person: &str, request: Request) -> Result<Reply, Refusal> {
+        self.step(Input::Request { actor: Actor::Person(person.to_owned()), request: Box::new(request) })
+            .expect("a request is answered")
+    }
+
+    /// A person approves a plan as it stands.
+    pub fn approve(&mut self, person: &str, roles: &[&str], plan: PlanId) -> Result<Reply, Refusal> {
+        self.decide(person, roles, plan, true)
+    }
+
+    /// A person denies a plan.
+    pub fn deny(&mut self, person: &str, roles: &[&str], plan: PlanId) -> Result<Reply, Refusal> {
+        self.decide(person, roles, plan, false)
+    }
+
+    fn decide(&mut self, person: &str, roles: &[&str], plan: PlanId, approve: bool) -> Result<Reply, Refusal> {
+        let hash = self.state.plans.get(&plan).map(|row| row.hash).unwrap_or_default();
+        let roles = roles.iter().map(|role| (*role).to_owned()).collect();
+        self.ask(person, Request::Decide { plan, hash, choice: None, reason: "seen".to_owned(), approve, roles })
+    }
+
+    /// Why a policy does what it does, worst target first.
+    pub fn why(&self, policy: &str) -> Vec<Explanation> {
+        let question = WhyQuestion { policy: format!("plants/{policy}").parse().unwrap(), target: None };
+        quell_engine::explain(&self.windows, &self.state, self.now, &question)
+    }
+
+    /// The records of these kinds, one a line, with the shop's time of day.
+    pub fn tell(&self, kinds: &[&str]) -> String {
+        let zone = TimeZone::get(SHOP_ZONE).unwrap();
+        let wanted = self.records.iter().filter(|record| kinds.is_empty() || kinds.contains(&record.kind));
+        let lines = wanted.map(|record| {
+            let time = record.time.to_zoned(zone.clone()).strftime("%H:%M:%S").to_string();
+            format!("{time} {} {}", record.kind, record.text)
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// The story that people would read: what was seen, decided, held, done and told.
+    pub fn story(&self) -> String {
+        self.tell(&[
+            "alertPending",
+            "alertFiring",
+            "alertResolved",
+            "incidentOpened",
+            "incidentJoined",
+            "incidentHeld",
+            "incidentInhibited",
+            "incidentRelapsed",
+            "incidentResolved",
+            "rungSkipped",
+            "planMade",
+            "planHeld",
+            "planStarted",
+            "planActed",
+            "planUndone",
+            "planEnded",
+            "planApproved",
+            "planDenied",
+            "voteGiven",
+            "approvalAsked",
+            "commandSent",
+            "commandEnded",
+            "commandResent",
+            "messageMade",
+            "messageSilenced",
+            "escalated",
+            "breakerTripped",
+            "runSkipped",
+            "runObserved",
+            "hostSilent",
+            "hostHeard",
+            "hostDisconnected",
+            "started",
+            "holdMade",
+            "holdsEnded",
+        ])
+    }
+
+    /// The messages that reached people, one a line: contact and subject.
+    pub fn told(&self) -> Vec<String> {
+        self.messages.iter().map(|message| format!("{}: {}", message.contact.name, message.subject)).collect()
+    }
+
+    /// Open incidents.
+    pub fn open(&self) -> Vec<&IncidentRow> {
+        self.state.live.incidents.iter().filter_map(|id| self.state.incidents.get(id)).map(AsRef::as_ref).collect()
+    }
+
+    /// An incident.
+    pub fn incident(&self, number: u64) -> &IncidentRow {
+        self.state
+            .incidents
+            .get(&IncidentId(number))
+            .unwrap_or_else(|| panic!("there is no inc-{number}\n{}", self.story()))
+    }
+
+    /// All plans.
+    pub fn plans(&self) -> Vec<&PlanRow> {
+        self.state.plans.values().map(AsRef::as_ref).collect()
+    }
+
+    /// Plans in a state.
+    pub fn plans_in(&self, state: PlanState) -> Vec<&PlanRow> {
+        self.plans().into_iter().filter(|plan| plan.state == state).collect()
+    }
+
+    /// Commands that were sent, in order: time of day, action, host.
+    pub fn sent(&self) -> Vec<String> {
+        let zone = TimeZone::get(SHOP_ZONE).unwrap();
+        let mut sent: Vec<&CommandRow> =
+            self.state.commands.values().map(AsRef::as_ref).filter(|command| command.sent_at.is_some()).collect();
+        sent.sort_by_key(|command| (command.sent_at, command.id));
+        let line = |command: &&CommandRow| {
+            let time = command.sent_at.unwrap().to_zoned(zone.clone()).strftime("%H:%M:%S").to_string();
+            format!("{time} {} {}", command.action, command.host)
+        };
+        sent.iter().map(line).collect()
+    }
+
+    /// How often each idempotency key was carried out on some host: never more than once.
+    pub fn effects(&self) -> BTreeMap<String, usize> {
+        let mut effects = BTreeMap::new();
+        for key in self.agents.values().flat_map(|agent| &agent.effects) {
+            *effects.entry(key.clone()).or_default() += 1;
+        }
+        effects
+    }
+
+    /// The kinds of outcome of a plan's commands by host.
+    pub fn outcomes(&self, plan: PlanId) -> BTreeMap<String, OutcomeKind> {
+        let commands =
+            self.state.commands.values().filter(|command| command.plan == plan && command.state == CommandState::Ended);
+        commands.filter_map(|command| Some((command.host.to_string(), command.outcome.as_ref()?.kind))).collect()
+    }
+
+    /// Applies manifests written in YAML.
+    pub fn apply(&mut self, yaml: &str) {
+        let put = shop::canonical("test.yaml", yaml, &BTreeMap::new());
+        self.ask("admin", Request::Apply { put, remove: Vec::new() }).unwrap();
+    }
+
+    /// Removes a manifest.
+    pub fn remove(&mut self, kind: &str, name: &str) {
+        let name: FullName = format!("plants/{name}").parse().unwrap();
+        self.ask("admin", Request::Apply { put: Vec::new(), remove: vec![(kind.to_owned(), name)] }).unwrap();
+    }
+
+    /// Applies the shop's own policies, with some of their values set otherwise.
+    pub fn apply_shop(&mut self, set: &[(&str, &str)]) {
+        self.apply_files(&["calendars", "contacts", "services", "monitoring", "storage", "orders", "dns"], set);
+    }
+
+    /// Applies some of the shop's files.
+    pub fn apply_files(&mut self, files: &[&str], set: &[(&str, &str)]) {
+        let put = shop::files(files, set);
+        self.ask("admin", Request::Apply { put, remove: Vec::new() }).unwrap();
+    }
+
+    /// The kinds of the records, each once.
+    pub fn kinds(&self) -> BTreeSet<&'static str> {
+        self.records.iter().map(|record| record.kind).collect()
+    }
+}
+
+/// `90s`, `5m`, `2h`, `3d` as a span.
+pub fn parse_span(span: &str) -> Duration {
+    let (number, unit) = span.split_at(span.len() - 1);
+    let unit = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        other => panic!("{other} is no unit"),
+    };
+    Duration::from_secs(number.parse::<u64>().unwrap() * unit)
+}
+
+/// An outcome of a kind.
+pub fn outcome(kind: OutcomeKind, summary: &str) -> Outcome {
+    Outcome {
+        kind,
+        summary: summary.to_owned(),
+        duration: Duration::from_secs(1),
+        values: Fields::new(),
+        output: String::new(),
+        remedy: String::new(),
+    }
+}
