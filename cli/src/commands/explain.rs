@@ -3,7 +3,7 @@
 use clap::Args;
 use quell_model::{
     manifest::schema::{self, Need},
-    probe::{FieldSpec, FieldType, ProbeKind, all_fields},
+    probe::{FieldSpec, FieldType, ProbeKind, all_fields, outcome_fields},
 };
 
 use crate::{error::Error, exit::Exit, output, render::page::Page};
@@ -36,6 +36,7 @@ fn explain(path: &str) -> Option<String> {
     match path.split_once('.').unwrap_or((path, "")) {
         ("probe", rest) => probe(rest),
         ("host", rest) => samples(ProbeKind::Host, rest),
+        ("outcome", rest) => fields("outcome.", rest, outcome_fields().iter()),
         _ => manifest(path),
     }
 }
@@ -52,6 +53,8 @@ fn overview() -> String {
         let names: Vec<_> = quell_model::probe::fields(kind).iter().map(|field| field.name).collect();
         page.value(&path, &names.join(", "));
     }
+    let names: Vec<_> = outcome_fields().iter().map(|field| field.name).collect();
+    page.value("outcome", &names.join(", "));
     page.into_text()
 }
 
@@ -81,19 +84,23 @@ fn probe(path: &str) -> Option<String> {
     samples(kind, field)
 }
 
-/// The fields of a kind that are, or lie below, a name.
+/// The fields of a kind of probe that are, or lie below, a name.
 fn samples(kind: ProbeKind, name: &str) -> Option<String> {
+    let before = if kind == ProbeKind::Host { "host." } else { "probe.NAME." };
+    fields(before, name, all_fields(kind))
+}
+
+fn fields(before: &str, name: &str, all: impl Iterator<Item = &'static FieldSpec>) -> Option<String> {
     let plain = |name: &str| name.replace("[]", "");
     let is_wanted = |field: &&FieldSpec| {
         let (field, name) = (plain(field.name), plain(name));
         name.is_empty() || field == name || field.strip_prefix(&name).is_some_and(|rest| rest.starts_with('.'))
     };
-    let fields: Vec<_> = all_fields(kind).filter(is_wanted).collect();
+    let fields: Vec<_> = all.filter(is_wanted).collect();
     if fields.is_empty() {
         return None;
     }
     let mut page = Page::new();
-    let before = if kind == ProbeKind::Host { "host.".to_owned() } else { "probe.NAME.".to_owned() };
     for field in fields {
         page.heading(&format!("{before}{}", field.name.replace("[]", "[\"NAME\"]")));
         page.line(&type_of(field)).line(field.about);
@@ -125,6 +132,7 @@ mod tests {
         );
         let disks = plain(&explain("host.disks").unwrap());
         assert_eq!(disks.matches("host.disks[\"NAME\"].").count(), 3, "{disks}");
+        assert!(plain(&explain("outcome.exit").unwrap()).starts_with("outcome.exit\n"));
         assert!(explain("probe.http").unwrap().contains("failures"), "common fields too");
     }
 
@@ -138,9 +146,16 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_not_explained() {
-        for path in
-            ["polcy", "policy.nothing", "probe", "probe.nothing", "probe.dns.nothing", "host.nothing", "probe.host"]
-        {
+        for path in [
+            "polcy",
+            "policy.nothing",
+            "probe",
+            "probe.nothing",
+            "probe.dns.nothing",
+            "host.nothing",
+            "probe.host",
+            "outcome.nothing",
+        ] {
             assert!(explain(path).is_none(), "{path}");
         }
     }

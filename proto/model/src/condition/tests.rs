@@ -197,7 +197,7 @@ fn names_mean_what_the_manifest_declares() {
         ("value.limit == 12", Truth::True),
         ("probe.outstanding.value > value.limit", Truth::True),
         ("outcome.bytes_freed >= 1024", Truth::True),
-        ("outcome.nothing >= 1024", Truth::Unknown),
+        ("outcome.exit == 0", Truth::Unknown),
         ("ledger.acted(\"1h\") >= 1", Truth::False),
         ("increase(probe.outstanding.value, \"1h\") == 12", Truth::True),
         ("forecast(disk.used_percent, \"4h\") > 95", Truth::True),

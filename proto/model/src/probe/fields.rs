@@ -150,6 +150,12 @@ pub fn common_fields() -> &'static [FieldSpec] {
     COMMON
 }
 
+/// Values that actions report of what they did: `outcome.NAME` in conditions of a rung. An action reports those that mean
+/// something to it; the others are unknown.
+pub fn outcome_fields() -> &'static [FieldSpec] {
+    OUTCOME
+}
+
 const fn field(name: &'static str, kind: FieldType, unit: &'static str, about: &'static str) -> FieldSpec {
     FieldSpec { name, kind, unit, about }
 }
@@ -231,6 +237,16 @@ const COMMAND: &[FieldSpec] = &[
     field("value", Captured, "", "Standard output, trimmed."),
 ];
 
+const OUTCOME: &[FieldSpec] = &[
+    field("pid", Number, "", "service.restart: process of the service that was started."),
+    field("bytes_freed", Number, "bytes", "log.rotate: space that came free."),
+    field("bytes_rotated", Number, "bytes", "log.rotate: size of what was rotated."),
+    field("archives_removed", Number, "archives", "log.rotate: archives beyond their retention that were removed."),
+    field("forced", Flag, "", "dns.failover: the shutdown had failed and the fail-over was forced."),
+    field("active", Text, "", "dns.failover: the server that was active afterwards."),
+    field("exit", Number, "", "exec: exit status of the program."),
+];
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -250,7 +266,7 @@ mod tests {
 
     #[test]
     fn every_field_is_explained_in_a_sentence_and_numbers_have_units_in_words() {
-        for spec in ProbeKind::ALL.into_iter().flat_map(all_fields) {
+        for spec in ProbeKind::ALL.into_iter().flat_map(all_fields).chain(outcome_fields()) {
             assert!(spec.about.ends_with('.') && spec.about.len() > 10, "{}", spec.name);
             assert!(spec.unit.is_empty() || spec.kind == Number, "{} has a unit and is no number", spec.name);
         }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     policy::Family,
-    probe::{FieldType, Probe, ProbeKind, all_fields, host_fields},
+    probe::{FieldType, Probe, ProbeKind, all_fields, host_fields, outcome_fields},
     value::Value,
 };
 
@@ -178,8 +178,12 @@ impl<'d> Compiler<'d, '_> {
     fn outcome(&mut self, node: &IdedExpr, rest: &[Segment<'_>]) -> Result<Typed, Error> {
         self.in_rung(node, "outcome")?;
         let name = self.only_name(node, "outcome", rest)?;
+        let spec = outcome_fields().iter().find(|spec| spec.name == name).ok_or_else(|| {
+            let near = suggestion(&name, outcome_fields().iter().map(|spec| spec.name));
+            self.error(node, format!("no action reports {name}: {near}"))
+        })?;
         self.read(Reference::Outcome(name.clone()));
-        Ok(Typed::read(FieldType::Captured, Source::Outcome(name.into())))
+        Ok(Typed::read(spec.kind, Source::Outcome(name.into())))
     }
 
     fn loop_variable(&self, node: &IdedExpr, level: usize, rest: &[Segment<'_>]) -> Result<Typed, Error> {

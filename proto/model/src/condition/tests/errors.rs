@@ -26,6 +26,7 @@ fn names_that_are_not_declared_are_refused_with_the_nearest() {
         ("plan.standbi == \"dns1\"", 5, "did you mean standby?"),
         ("probe.log.captures.eror == 1", 10, "captures.error"),
         ("probe.tool.activ == \"x\"", 11, "did you mean active?"),
+        ("outcome.bytes_fred > 1", 8, "did you mean bytes_freed?"),
         ("probe[value.limit].ok", 5, "not the name of a probe"),
         ("probe[value.active].status == 1", 20, "no field status"),
         ("increse(probe.dns1.failures, \"1h\") > 1", 7, "did you mean increase?"),
