@@ -126,8 +126,17 @@ pub struct Kind {
 }
 
 /// Every kind that a controller can assign. The host samples are taken without being asked for.
-pub const KINDS: &[Kind] =
-    &[http::KIND, tcp::KIND, tls::KIND, dns::KIND, process::KIND, log_match::KIND, file::KIND, command::KIND];
+pub const KINDS: &[Kind] = &[
+    http::KIND,
+    tcp::KIND,
+    tls::KIND,
+    dns::KIND,
+    process::KIND,
+    service::KIND,
+    log_match::KIND,
+    file::KIND,
+    command::KIND,
+];
 
 /// Makes the probe that a specification describes.
 ///

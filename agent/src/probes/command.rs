@@ -123,11 +123,13 @@ impl Tool {
     }
 
     fn judge(&self, ran: &Ran) -> Attempt {
-        let mut fields = Fields::from([("value".to_owned(), pattern::captured(ran.output.trim_ascii()))]);
+        // Without the newline at its end: a pattern's `$` means the end of what was printed.
+        let output = ran.output.trim_ascii();
+        let mut fields = Fields::from([("value".to_owned(), pattern::captured(output))]);
         if let Some(code) = ran.status.code() {
             fields.insert("exit".to_owned(), f64::from(code).into());
         }
-        let captures = self.parse.as_ref().map(|pattern| (pattern, pattern.captures(&ran.output)));
+        let captures = self.parse.as_ref().map(|pattern| (pattern, pattern.captures(output)));
         if let Some((pattern, Some(captures))) = &captures {
             pattern::add_groups(pattern, captures, "", &mut fields);
         }
