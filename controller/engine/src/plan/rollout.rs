@@ -22,6 +22,8 @@ use crate::{
 
 /// An agent begins a command within this time of its sending, or not at all.
 const START_WITHIN: Duration = Duration::from_secs(120);
+/// A rung of which nothing was begun is tried so often before it counts as failed.
+const TRIES: usize = 3;
 /// How long after a command must have ended its outcome is waited for.
 const GRACE: Duration = Duration::from_secs(60);
 
@@ -389,9 +391,27 @@ fn conclude(turn: &mut Turn<'_>, plan: &PlanRow, commands: &[Arc<CommandRow>]) {
     turn.touch(Subject::Plan(plan.id));
 }
 
+/// Whether nothing of a plan was ever begun: its orders were cancelled, or did not arrive in time.
+fn was_never_begun(turn: &Turn<'_>, plan: &PlanRow) -> bool {
+    let mut sent = commands(turn, plan).into_iter().filter(|command| command.sent_at.is_some()).peekable();
+    sent.peek().is_some()
+        && sent.all(|command| command.outcome.as_ref().is_some_and(|outcome| outcome.kind == OutcomeKind::NotStarted))
+}
+
+/// Whether an incident may try a rung again of which nothing was begun.
+fn may_try_again(turn: &Turn<'_>, plan: &PlanRow) -> bool {
+    let Some(incident) = plan.incident.and_then(|id| turn.state().incidents.get(&id)) else { return false };
+    let earlier = incident.plans.iter().filter_map(|id| turn.state().plans.get(id));
+    earlier.filter(|other| other.rung == plan.rung && other.state == PlanState::Cancelled).count() < TRIES
+}
+
 /// Ends a plan that failed, after its undo where its rung wants one.
 pub(super) fn fail(turn: &mut Turn<'_>, plan: &PlanRow, why: &str) {
     let why = why.to_owned();
+    if was_never_begun(turn, plan) && may_try_again(turn, plan) {
+        end(turn, plan.id, PlanState::Cancelled, "nothing of it was begun");
+        return;
+    }
     turn.draft.change::<PlanRow>(&plan.id, |row| why.clone_into(&mut row.verification));
     let Some(current) = turn.state().plans.get(&plan.id).cloned() else { return };
     if !begins_undo(turn, &current) {
