@@ -223,6 +223,8 @@ impl Session {
         self.reported_hold = None;
         self.report_hold();
         self.send_numbered();
+        // What was seen while nobody listened is history; what is the case now may be waited for.
+        self.parts.runner.look_all();
     }
 
     /// The session is over, or there was none: tries again later.

@@ -53,8 +53,13 @@ impl Connect for Grpc {
     }
 }
 
+/// Why a stream ended, in words: the connection's fault, or what the controller itself said.
 fn words(status: &tonic::Status) -> String {
-    explain(status).unwrap_or_else(|| format!("{}: {}", status.code(), status.message()))
+    let broke = std::error::Error::source(status).is_some();
+    explain(status).unwrap_or_else(|| match broke {
+        true => format!("the connection to the controller broke: {}", status.message()),
+        false => format!("the controller ended the session: {}", status.message()),
+    })
 }
 
 /// Carries out orders: the executor, or what stands for it in tests.

@@ -176,9 +176,82 @@ impl Online {
     }
 
     /// Returns when the transport has taken everything.
-    pub(super) async fn drained(&self) {
+    pub(super) async fn drained(&mut self) {
         while self.outgoing.waiting() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_stream::StreamExt as _;
+
+    use super::{super::outgoing, *};
+
+    const BEAT: Duration = super::super::HEARTBEAT;
+
+    fn online(credit: u64) -> (Online, outgoing::Messages) {
+        let (outgoing, messages) = outgoing();
+        (Online::new(Box::pin(tokio_stream::empty()), outgoing, credit, 3), messages)
+    }
+
+    fn sample(number: f64) -> Sample {
+        let fields = [("a".to_owned(), number.into())].into();
+        Sample { key: "p".into(), taken: Instant::now(), fields, pushed: false, urgent: false }
+    }
+
+    #[tokio::test]
+    async fn a_heartbeat_follows_silence_and_tells_of_suspensions_at_once() {
+        let (mut online, mut messages) = online(0);
+        let start = Instant::now();
+        online.beat_if_due(Vec::new(), 3, start + BEAT / 2, BEAT).unwrap();
+        assert_eq!(online.outgoing.waiting(), 0);
+        online.beat_if_due(Vec::new(), 5, start + BEAT * 2, BEAT).unwrap();
+        let Some(Up::Heartbeat(beat)) = messages.next().await.unwrap().body else { panic!("no heartbeat") };
+        assert_eq!((beat.dropped, beat.suspended.len()), (2, 0));
+        assert!(beat.resident_bytes > 0 && beat.cpu_ms > 0);
+        online.beat_if_due(vec!["p".to_owned()], 5, Instant::now(), BEAT).unwrap();
+        let Some(Up::Heartbeat(beat)) = messages.next().await.unwrap().body else { panic!("no heartbeat") };
+        assert_eq!(beat.suspended, ["p"]);
+    }
+
+    #[tokio::test]
+    async fn samples_wait_for_company_and_no_longer() {
+        let (mut online, mut messages) = online(0);
+        let mut spool = Spool::new(1000);
+        let now = Instant::now();
+        online.add(sample(1.0), now);
+        online.add(sample(2.0), now);
+        assert!(!online.is_urgent());
+        assert!(online.next_timer(false) <= now + COMPANY);
+        online.flush_if_due(&mut spool, now).unwrap();
+        assert_eq!(online.outgoing.waiting(), 0);
+        online.flush_if_due(&mut spool, now + COMPANY).unwrap();
+        let Some(Up::Samples(batch)) = messages.next().await.unwrap().body else { panic!("no samples") };
+        assert_eq!(batch.samples.iter().map(|sample| sample.full).collect::<Vec<_>>(), [true, false]);
+        online.add(Sample { urgent: true, ..sample(3.0) }, now);
+        assert!(online.is_urgent());
+    }
+
+    #[tokio::test]
+    async fn a_slow_controller_costs_samples_not_memory() {
+        let (mut online, mut messages) = online(1);
+        let mut spool = Spool::new(10_000);
+        for number in 0..5 {
+            online.add(sample(f64::from(number)), Instant::now());
+            online.flush(&mut spool).unwrap();
+        }
+        assert_eq!(spool.len(), 4);
+        assert!(online.outgoing.waiting() > 0);
+        messages.next().await.unwrap();
+        online.replay(&mut spool, Instant::now()).unwrap();
+        let Some(Up::Samples(batch)) = messages.next().await.unwrap().body else { panic!("no samples") };
+        assert!(batch.samples.len() == 4 && batch.samples.iter().all(|sample| sample.spooled && sample.full));
+        // After whole ones the next difference would have another base: it is whole, too.
+        online.add(sample(9.0), Instant::now());
+        online.flush(&mut spool).unwrap();
+        let Some(Up::Samples(batch)) = messages.next().await.unwrap().body else { panic!("no samples") };
+        assert!(batch.samples[0].full && !batch.samples[0].spooled);
     }
 }
