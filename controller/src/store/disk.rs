@@ -137,6 +137,7 @@ impl DiskStore {
             is_full: false,
             _lock: lock,
         };
+        store.remove_segments(&recovered.leftover)?;
         store.finish_start(rows, recovered.is_mended, recovered.unchecked)?;
         Ok(store)
     }
@@ -176,7 +177,11 @@ impl DiskStore {
         self.shelf.apply(&self.places, &records, self.known.head);
         self.history.add(records, offset);
         let revision = Revision(self.known.head.sequence);
-        if is_rolled && let Err(error) = self.look_after_log() {
+        // On a full disk what room is left is for records.
+        if is_rolled
+            && !self.is_full
+            && let Err(error) = self.look_after_log()
+        {
             self.break_off(error);
         }
         Ok(revision)

@@ -91,6 +91,8 @@ pub(crate) struct Recovered {
     pub(crate) newest: Newest,
     /// Something had to be made anew; a new checkpoint is due.
     pub(crate) is_mended: bool,
+    /// Segments that retention was about to remove.
+    pub(crate) leftover: Vec<u64>,
     /// Segments that were too many to be checked while starting.
     pub(crate) unchecked: Vec<u64>,
 }
@@ -150,6 +152,11 @@ pub(crate) fn recover(places: &Places, options: &Options) -> Result<Recovered, E
     is_mended |= newest.is_none();
     let mut recovered = replay(places, base, &firsts)?;
     recovered.is_mended = is_mended;
+    let trimmed = recovered.known.trimmed;
+    // A checkpoint may be older than the last removal of records.
+    recovered.known.blobs.retain(|_, last| *last > trimmed);
+    let (leftover, firsts) = split_trimmed(firsts, trimmed);
+    recovered.leftover = leftover;
     let oldest = firsts.first().copied().unwrap_or(1);
     if oldest > recovered.known.trimmed + 1 {
         return Err(Error::Damaged {
@@ -158,6 +165,7 @@ pub(crate) fn recover(places: &Places, options: &Options) -> Result<Recovered, E
             remedy: RESTORE,
         });
     }
+    recovered.segments.retain(|first, _| firsts.contains(first));
     recovered.unchecked = check_older(places, &firsts, recovered.segments.keys().next().copied(), options)?;
     for first in firsts {
         recovered.segments.entry(first).or_default();
@@ -295,8 +303,16 @@ fn replay(places: &Places, base: Known, firsts: &[u64]) -> Result<Recovered, Err
         segments,
         newest,
         is_mended: false,
+        leftover: vec![],
         unchecked: vec![],
     })
+}
+
+/// The segments that the log says were removed, and those that count.
+fn split_trimmed(firsts: Vec<u64>, trimmed: u64) -> (Vec<u64>, Vec<u64>) {
+    let going = firsts.windows(2).take_while(|pair| pair[1] <= trimmed + 1).count();
+    let kept = firsts[going..].to_vec();
+    (firsts[..going].to_vec(), kept)
 }
 
 fn foreign(path: &Path, sequence: u64) -> Error {

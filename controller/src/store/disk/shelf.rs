@@ -80,6 +80,16 @@ impl Shelf {
         }
     }
 
+    /// Keeps rows in memory from now on: the disk is full.
+    pub(super) fn rest(&mut self, places: &Places) {
+        if let Self::Sled(view) = self {
+            match view.contents() {
+                Ok((_, rows)) => *self = Self::Memory(rows),
+                Err(error) => self.give_up(places, &error),
+            }
+        }
+    }
+
     fn give_up(&mut self, places: &Places, error: &Error) {
         warn(&places.view, error, "the view of the log has failed; rows are kept in memory until the next start");
         match recover::recover(places, &Options { check_bytes: 0, ..Options::default() }) {

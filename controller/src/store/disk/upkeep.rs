@@ -69,6 +69,8 @@ impl DiskStore {
     pub(super) fn release_reserve(&mut self) -> bool {
         if !self.is_full {
             tracing::error!(path = %self.places.root.display(), "the disk is full; the reserve is used");
+            // What room is left is for records, not for the view.
+            self.shelf.rest(&self.places);
         }
         self.is_full = true;
         self.places.reserve.exists() && files::remove(&self.places.reserve).is_ok()
@@ -126,16 +128,23 @@ impl DiskStore {
         let going = self.outdated(&segments)?;
         let Some(through) = going.checked_sub(1).map(|last| segments[last + 1] - 1) else { return Ok(()) };
         self.append(vec![self.trimmed(through)])?;
-        for first in &segments[..going] {
-            files::remove(&self.places.log.join(segment::name(*first)))?;
-        }
-        files::sync_directory(&self.places.log)?;
+        self.remove_segments(&segments[..going])?;
         self.history.forget_before(through + 1);
         let rows = self.shelf.rows()?;
         self.places.blobs.sweep(&self.snapshot(rows), through + 1)?;
         self.known.blobs.retain(|_, last| *last > through);
         tracing::info!(through, "the oldest records were removed");
         Ok(())
+    }
+
+    pub(super) fn remove_segments(&self, firsts: &[u64]) -> Result<(), Error> {
+        if firsts.is_empty() {
+            return Ok(());
+        }
+        for first in firsts {
+            files::remove(&self.places.log.join(segment::name(*first)))?;
+        }
+        files::sync_directory(&self.places.log)
     }
 
     /// How many of the oldest segments are too old, or too much, and not needed by a checkpoint that is kept.
