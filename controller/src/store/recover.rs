@@ -155,7 +155,7 @@ pub(crate) fn recover(places: &Places, options: &Options) -> Result<Recovered, E
     let trimmed = recovered.known.trimmed;
     // A checkpoint may be older than the last removal of records.
     recovered.known.blobs.retain(|_, last| *last > trimmed);
-    let (leftover, firsts) = split_trimmed(firsts, trimmed);
+    let (leftover, firsts) = split_trimmed(&firsts, trimmed);
     recovered.leftover = leftover;
     let oldest = firsts.first().copied().unwrap_or(1);
     if oldest > recovered.known.trimmed + 1 {
@@ -309,7 +309,7 @@ fn replay(places: &Places, base: Known, firsts: &[u64]) -> Result<Recovered, Err
 }
 
 /// The segments that the log says were removed, and those that count.
-fn split_trimmed(firsts: Vec<u64>, trimmed: u64) -> (Vec<u64>, Vec<u64>) {
+fn split_trimmed(firsts: &[u64], trimmed: u64) -> (Vec<u64>, Vec<u64>) {
     let going = firsts.windows(2).take_while(|pair| pair[1] <= trimmed + 1).count();
     let kept = firsts[going..].to_vec();
     (firsts[..going].to_vec(), kept)
