@@ -132,7 +132,7 @@ impl Handle {
         let id = message.id;
         let notice = Notice { message, installation: self.installation.clone() };
         if self.queue.try_send(Task { notice, channels }).is_err() {
-            tracing::error!(message = %id, "too many messages wait to be delivered, this one comes again");
+            tracing::error!(notice = %id, "too many messages wait to be delivered, this one comes again");
             // Where even this is full, the engine's own patience with the message ends.
             let _ = self.refused.try_send(id);
         }
@@ -198,7 +198,7 @@ impl Service {
 /// Tells the engine what came of a message.
 async fn report(decider: &decider::Handle, message: MessageId, result: Result<(), String>) {
     if let Err(error) = decider.input(Input::Delivered { message, result }).await {
-        tracing::warn!(%message, %error, "the result of a delivery could not be recorded");
+        tracing::warn!(notice = %message, %error, "the result of a delivery could not be recorded");
     }
 }
 
@@ -230,7 +230,7 @@ impl Shared {
             Ok(())
         } else {
             let reason = failures.join("; ");
-            tracing::warn!(message = %id, %contact, reason, "a message was not delivered");
+            tracing::warn!(notice = %id, %contact, reason, "a message was not delivered");
             Err(reason)
         }
     }
@@ -252,3 +252,6 @@ impl Shared {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&message);
     }
 }
+
+#[cfg(test)]
+mod tests;

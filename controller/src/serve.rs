@@ -23,6 +23,7 @@ use quell_link::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
+use tonic_health::ServingStatus;
 
 use crate::{
     config::{self, Config},
@@ -193,7 +194,11 @@ impl Controller {
         let decider = self.decider.handle();
         init::admit_pending(&self.data_dir, &decider).await?;
         let sessions = TaskTracker::new();
-        let routes = self.routes(&stop, &sessions)?;
+        let (health, probes) = tonic_health::server::health_reporter();
+        health.set_serving::<AgentServiceServer<Sessions>>().await;
+        health.set_serving::<OperatorServiceServer<rpc::Operators>>().await;
+        health.set_serving::<EnrolmentServiceServer<Enrolments>>().await;
+        let routes = self.routes(&stop, &sessions)?.add_service(probes);
         // What carries out and tells goes on until the decider has said its last word.
         let last = CancellationToken::new();
         let mut tasks = Tasks::default();
@@ -226,13 +231,14 @@ impl Controller {
         tracing::info!(listen = %self.config.listen, installation = self.authority.installation(), "the controller serves");
         let died = watch(&mut tasks, &stop).await;
         systemd::notify(systemd::STOPPING);
+        health.set_service_status("", ServingStatus::NotServing).await;
         stop.cancel();
-        let ended = end(&mut tasks, &sessions, &decider).await;
+        let ended = end(&sessions, &decider).await;
         last.cancel();
         died.and(ended)
     }
 
-    /// Every service on the main port.
+    /// Every service on the main port but health.
     fn routes(&self, stop: &CancellationToken, sessions: &TaskTracker) -> Result<Routes, Error> {
         let decider = self.decider.handle();
         let agents = Sessions::new(session::Context {
@@ -252,7 +258,6 @@ impl Controller {
             stop: stop.clone(),
         });
         let enrolments = Enrolments::new(decider, self.authority.clone());
-        let (_, health) = tonic_health::server::health_reporter();
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(quell_wire::DESCRIPTORS)
@@ -261,7 +266,6 @@ impl Controller {
         Ok(Routes::new(AgentServiceServer::new(agents).max_decoding_message_size(MESSAGE_BYTES))
             .add_service(OperatorServiceServer::new(operators).max_decoding_message_size(MESSAGE_BYTES))
             .add_service(EnrolmentServiceServer::new(enrolments).max_decoding_message_size(MESSAGE_BYTES))
-            .add_service(health)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?))
     }
@@ -281,14 +285,16 @@ async fn finite(work: impl Future<Output = ()>) -> Result<(), String> {
     Ok(())
 }
 
-/// Waits until somebody asks for the end, or a task has died without which nothing works.
+/// Waits until somebody asks for the end, or a task has died without which nothing works. Once somebody has asked, tasks
+/// that end do what they should.
 async fn watch(tasks: &mut Tasks, stop: &CancellationToken) -> Result<(), Error> {
     loop {
         let end = tokio::select! {
+            biased;
             () = stop.cancelled() => return Ok(()),
             end = tasks.next() => end,
         };
-        let Some(End { task, result }) = end else { return Ok(()) };
+        let Some(End { task, result }) = end.filter(|_| !stop.is_cancelled()) else { return Ok(()) };
         let reason = result.err().unwrap_or_else(|| "it came to its end".to_owned());
         match task.death() {
             Death::Fatal => return Err(Error::Died { task, reason }),
@@ -297,25 +303,17 @@ async fn watch(tasks: &mut Tasks, stop: &CancellationToken) -> Result<(), Error>
     }
 }
 
-/// Ends everything in order: sessions, then the decider.
-async fn end(tasks: &mut Tasks, sessions: &TaskTracker, decider: &decider::Handle) -> Result<(), Error> {
+/// Ends everything in order: sessions, then the decider, which decides what they still reported.
+async fn end(sessions: &TaskTracker, decider: &decider::Handle) -> Result<(), Error> {
     tracing::info!("the controller stops");
     sessions.close();
     if tokio::time::timeout(DRAIN, sessions.wait()).await.is_err() {
         tracing::warn!(sessions = sessions.len(), "sessions did not end in time");
     }
     decider.stop().await;
-    let stopped = tokio::time::timeout(LAST_TURN, async {
-        while let Some(End { task, result }) = tasks.next().await {
-            if task == Task::Decider {
-                return result;
-            }
-        }
-        Ok(())
-    });
-    match stopped.await {
+    match tokio::time::timeout(LAST_TURN, decider.ended()).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(reason)) => Err(Error::Died { task: Task::Decider, reason }),
+        Ok(Err(error)) => Err(Error::Died { task: Task::Decider, reason: error.to_string() }),
         Err(_) => Err(Error::Slow),
     }
 }

@@ -3,6 +3,8 @@
 //! The routes stand in one table, [`ROUTES`]; they answer whoever reaches the address that `http` in controller.toml
 //! names, take nothing and change nothing. Everything that tells more than numbers is behind mutual TLS.
 
+mod limited;
+
 use std::{io, sync::Arc};
 
 use axum::{
@@ -15,6 +17,7 @@ use axum::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use self::limited::Limited;
 use crate::{
     decider,
     metrics::{Metrics, Moment},
@@ -47,7 +50,7 @@ pub struct Context {
 /// The listener failed.
 pub async fn serve(listener: TcpListener, context: Context) -> io::Result<()> {
     let stop = context.stop.clone();
-    axum::serve(listener, router(context)).with_graceful_shutdown(stop.cancelled_owned()).await
+    axum::serve(Limited::new(listener), router(context)).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
 fn router(context: Context) -> Router {

@@ -21,13 +21,13 @@ impl Notifier for Log {
         let message = &notice.message;
         let incident = message.incident.map(|incident| incident.to_string());
         tracing::warn!(
-            message = %message.id,
+            notice = %message.id,
             contact = %message.contact,
             severity = ?message.severity,
             incident,
             subject = message.subject,
             body = message.body,
-            "notice to a contact"
+            "a contact is told"
         );
         Box::pin(std::future::ready(Ok(())))
     }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quell_engine::{State, input::Request as Wanted};
+use quell_engine::{Actor, State, input::Request as Wanted};
 use quell_model::{
     manifest::{self, File, Parsed},
     name::{FullName, ObjectName},
@@ -23,6 +23,11 @@ use super::{
 const STACK_BYTES: usize = 16 << 20;
 /// Most files of one call.
 const FILES: usize = 1_000;
+
+/// The kind of the record that an apply leaves.
+const APPLIED: &str = "applied";
+/// Most records among which it is looked for.
+const LOOK: usize = 1_024;
 
 /// Kind and name of a manifest.
 type Key = (String, FullName);
@@ -58,15 +63,26 @@ impl Operators {
         let (prune, dry_run) = (request.prune, request.dry_run);
         let found = on_large_stack(move || compare(&state, &request.files, prune)).await?;
         let nothing_to_do = found.put.is_empty() && found.remove.is_empty();
+        let before = decider.head().sequence;
+        let mut sequence = before;
         if found.errors.is_empty() && !dry_run && !nothing_to_do {
-            self.ask(caller.actor, Wanted::Apply { put: found.put, remove: found.remove }).await?;
+            self.ask(caller.actor.clone(), Wanted::Apply { put: found.put, remove: found.remove }).await?;
+            sequence = self.applied_by(&caller.actor, before + 1).await.unwrap_or_else(|| decider.head().sequence);
         }
         Ok(ApplyResponse {
             changes: if found.errors.is_empty() { found.changes } else { Vec::new() },
             errors: found.errors,
-            sequence: decider.head().sequence,
+            sequence,
             warnings: found.warnings,
         })
+    }
+}
+
+impl Operators {
+    /// Number of the first record from `from` on by which a person applied manifests; what follows from it comes after.
+    async fn applied_by(&self, actor: &Actor, from: u64) -> Option<u64> {
+        let records = self.context.decider.records(from, LOOK).await.ok()?;
+        records.iter().find(|record| record.kind == APPLIED && record.actor == *actor).map(|record| record.sequence)
     }
 }
 

@@ -4,5 +4,6 @@
 
 mod harness;
 mod operators;
+mod process;
 mod session;
 mod web;

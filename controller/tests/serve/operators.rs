@@ -255,3 +255,38 @@ async fn an_agent_cannot_call_what_operators_call() {
     assert!(refused.message().contains(&role.to_string()), "{refused}");
     controller.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn health_and_reflection_answer_those_who_may_ask() {
+    use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+    use tonic_reflection::pb::v1::{
+        ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+        server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+    };
+
+    let controller = start().await;
+    let _admitted = controller.operator().await;
+    let operator = Profile::load(&controller.profile).unwrap().connect().await.unwrap();
+    for service in ["", "quell.v1.AgentService", "quell.v1.OperatorService"] {
+        let request = HealthCheckRequest { service: service.to_owned() };
+        let health = HealthClient::new(operator.clone()).check(request).await.unwrap().into_inner();
+        assert_eq!(health.status(), ServingStatus::Serving, "{service}");
+    }
+    let list = || {
+        let message_request = Some(MessageRequest::ListServices(String::new()));
+        tokio_stream::once(ServerReflectionRequest { host: String::new(), message_request })
+    };
+    let mut answers = ServerReflectionClient::new(operator).server_reflection_info(list()).await.unwrap().into_inner();
+    let Some(MessageResponse::ListServicesResponse(services)) =
+        next(&mut answers).await.unwrap().unwrap().message_response
+    else {
+        panic!("not a list of services");
+    };
+    assert!(services.service.iter().any(|service| service.name == "quell.v1.OperatorService"));
+
+    let identity = controller.join("planthost1").await;
+    let agent = quell_link::client::connect_agent(&identity.addresses, &identity).await.unwrap();
+    let refused = ServerReflectionClient::new(agent).server_reflection_info(list()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    controller.stop().await.unwrap();
+}

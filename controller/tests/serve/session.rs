@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use quell_engine::state::HostState;
+use quell_model::digest::Digest;
 use quell_wire::v1::{
     ActionStarted, AgentMessage, ChangeHostRequest, Field, GetRequest, Heartbeat, Hello, HostHold, LogTail, Outcome,
-    OutcomeKind, Preview, Sample, agent_message::Body as Said, controller_message::Body, field,
+    OutcomeKind, Preview, RunRequest, Sample, agent_message::Body as Said, controller_message::Body, field,
 };
 use tonic::Code;
 
@@ -276,4 +277,62 @@ async fn a_controller_that_stops_asks_its_agents_to_come_back_and_does_not_repor
     let inside = controller.inside.clone();
     controller.stop().await.unwrap();
     assert_eq!(inside.count("Disconnected"), 0);
+}
+
+/// The next command; other messages are passed over.
+async fn command(agent: &mut FakeAgent) -> quell_wire::v1::Command {
+    loop {
+        let message = next(&mut agent.inbound).await.unwrap().expect("the stream goes on");
+        if let Some(Body::Command(command)) = message.body {
+            return command;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_order_reaches_its_agent_comes_again_after_a_break_and_ends_once() {
+    let controller = start().await;
+    let identity = controller.join("planthost1").await;
+    let mut agent = FakeAgent::welcomed(&identity).await;
+    until("connected", || controller.decider.state().hosts["planthost1"].state == HostState::Online).await;
+    let request = RunRequest {
+        action: "exec".to_owned(),
+        selector: "role=orders".to_owned(),
+        parameters_json: "{\"argv\":[\"/bin/true\"]}".to_owned(),
+        reason: "to see".to_owned(),
+        request_id: "r-1".to_owned(),
+        ..RunRequest::default()
+    };
+    let mut operator = controller.operator().await;
+    let plan = operator.run(request.clone()).await.unwrap().into_inner();
+    assert_eq!((plan.targets, plan.hold), (1, None));
+    let order = command(&mut agent).await;
+    assert_eq!((order.action.as_str(), order.plan_id.as_str()), ("exec", plan.plan_id.as_str()));
+    assert_eq!(order.plan_hash, Digest::of(&order.plan).0);
+    assert!(order.start_within_ms > 0 && order.timeout_ms > 0 && order.fence > 0 && !order.dry_run && !order.undo);
+    assert_eq!(operator.run(request).await.unwrap().into_inner().plan_id, plan.plan_id, "asked twice, run twice");
+
+    drop(agent);
+    let mut agent = FakeAgent::welcomed(&identity).await;
+    let again = command(&mut agent).await;
+    assert_eq!(again.idempotency_key, order.idempotency_key);
+    assert!(again.fence > order.fence, "a captured order would still be good");
+    let started =
+        ActionStarted { command_id: again.command_id.clone(), idempotency_key: again.idempotency_key.clone() };
+    agent.say(message(1, Said::Started(started))).await;
+    let outcome = Outcome {
+        command_id: again.command_id,
+        idempotency_key: again.idempotency_key,
+        kind: OutcomeKind::Succeeded.into(),
+        summary: "it ran".to_owned(),
+        ..Outcome::default()
+    };
+    agent.say(message(2, Said::Outcome(outcome))).await;
+    assert_eq!((agent.acknowledged().await, agent.acknowledged().await), (1, 2));
+    let get = GetRequest { kind: "plans".into(), name: plan.plan_id, ..GetRequest::default() };
+    let done = operator.get(get).await.unwrap().into_inner().plans.remove(0);
+    assert_eq!((done.state.as_str(), done.steps.len()), ("succeeded", 1));
+    assert_eq!((done.steps[0].outcome.as_str(), done.steps[0].summary.as_str()), ("succeeded", "it ran"));
+    assert_eq!(FakeAgent::welcomed(&identity).await.welcome.acknowledged, 2);
+    controller.stop().await.unwrap();
 }
