@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::Parser;
 use quell_tests::{
     fleet::{Fleet, process::Programs},
@@ -25,6 +25,9 @@ struct Cli {
     /// Stop when every fault is healed, or when one is not.
     #[arg(long)]
     once: bool,
+    /// Only these faults, by name: S3.
+    #[arg(long)]
+    only: Vec<String>,
     /// The policies to apply.
     #[arg(long, default_value = "deploy/policies")]
     policies: PathBuf,
@@ -63,8 +66,7 @@ fn show(cli: &Cli) -> anyhow::Result<()> {
         tell(&format!("{} has joined and is online.", host.name));
     }
     apply(&fleet, &floor, &cli.policies)?;
-    let outcome = heal(&fleet, &floor, &interrupt);
-    outcome?;
+    heal(&fleet, &floor, &cli.only, &interrupt)?;
     look_further(&fleet);
     if !cli.once {
         tell("It keeps running; Ctrl-C ends it.");
@@ -87,9 +89,12 @@ fn apply(fleet: &Fleet, floor: &Floor, policies: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn heal(fleet: &Fleet, floor: &Floor, interrupt: &Interrupt) -> anyhow::Result<()> {
+fn heal(fleet: &Fleet, floor: &Floor, only: &[String], interrupt: &Interrupt) -> anyhow::Result<()> {
     let mut story = Story::begin(fleet, tell)?;
-    for scenario in SCENARIOS {
+    let wanted = |name: &str| only.is_empty() || only.iter().any(|only| only == name);
+    let unknown = only.iter().find(|only| !SCENARIOS.iter().any(|scenario| scenario.name == only.as_str()));
+    ensure!(unknown.is_none(), "there is no fault {}; there are S1, S2, S3 and S4", unknown.map_or("", String::as_str));
+    for scenario in SCENARIOS.iter().filter(|scenario| wanted(scenario.name)) {
         tell(&format!("\n{}  {}", scenario.name, scenario.fault));
         let took = story
             .play(scenario, floor, interrupt)
@@ -97,7 +102,7 @@ fn heal(fleet: &Fleet, floor: &Floor, interrupt: &Interrupt) -> anyhow::Result<(
         tell(&format!("{}  healed in {:.1} s.", scenario.name, took.as_secs_f64()));
         story.rest(Duration::from_millis(200));
     }
-    tell("\nAll four healed.");
+    tell("\nEvery fault healed.");
     Ok(())
 }
 

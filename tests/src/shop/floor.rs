@@ -216,12 +216,12 @@ impl Floor {
         self.dns().join(format!("dns{}.pid", number + 1))
     }
 
-    /// A `[[service]]` that its agent starts and stops by command.
-    fn service(&self, name: &str, start: &[String], pid_file: &Path) -> String {
-        let start: Vec<String> = start.iter().map(|word| format!("{word:?}")).collect();
+    /// A `[[service]]` that its agent starts and stops by command. The stand-ins stay in the foreground; `setsid`
+    /// lets them go, as a service with a pid file does by itself.
+    fn service(&self, name: &str, command: &[String], pid_file: &Path) -> String {
+        let start = [&["/usr/bin/setsid".to_owned(), "--fork".to_owned()], command].concat();
         format!(
-            "[[service]]\nname = \"{name}\"\nmanager = \"command\"\nstart = [{}]\npid_file = {pid_file:?}\nlog = {:?}\n",
-            start.join(", "),
+            "[[service]]\nname = \"{name}\"\nmanager = \"command\"\nstart = {start:?}\npid_file = {pid_file:?}\nlog = {:?}\n",
             self.root.join("shop.log"),
         )
     }
