@@ -5,6 +5,7 @@
 
 mod archives;
 mod copy;
+mod retention;
 mod rotate;
 
 use std::{
@@ -219,7 +220,7 @@ impl Rotation {
     async fn closed(&self, work: &Work<'_>) -> Result<(), files::Error> {
         let limit = tokio::time::Instant::now() + CLOSE_LIMIT.min(work.left() / 2);
         loop {
-            let open = self.with_log(work.host, rotate::holder).await?;
+            let open = self.with_log(work.host, retention::holder).await?;
             if open.is_none() || tokio::time::Instant::now() >= limit || work.cancel.is_cancelled() {
                 return Ok(());
             }
@@ -229,7 +230,7 @@ impl Rotation {
 
     async fn finish(&self, work: &Work<'_>, freed: Freed) -> Result<Freed, files::Error> {
         let cancel: CancellationToken = work.cancel.clone();
-        self.with_log(work.host, move |log| rotate::finish(log, freed, &cancel)).await
+        self.with_log(work.host, move |log| retention::finish(log, freed, &cancel)).await
     }
 }
 
