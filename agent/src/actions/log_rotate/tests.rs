@@ -291,10 +291,10 @@ async fn exchanging_the_log_while_it_is_rotated_gains_nothing() {
     let begun = Instant::now();
     let (mut orders, mut succeeded) = (0, 0);
     while begun.elapsed() < Duration::from_secs(3)
-        || (swaps.load(Ordering::Relaxed) < 20_000 && begun.elapsed() < Duration::from_secs(30))
+        || (swaps.load(Ordering::Relaxed) < 8_000 && begun.elapsed() < Duration::from_secs(30))
     {
         let method = if orders % 2 == 0 { "rename" } else { "copy" };
-        let with = json!({"method": method, "keep": 5.0});
+        let with = json!({"method": method, "keep": 200.0});
         let outcome = agent.run(order(&root.path().join("logs/app.log"), &orders.to_string(), with)).await;
         succeeded += u32::from(outcome.kind() == OutcomeKind::Succeeded);
         agent.handle.acknowledged(&orders.to_string()).await;
@@ -331,16 +331,18 @@ fn attack(logs: &Path, canary: &Path, other: Option<u32>, stop: &AtomicBool, swa
         nix::unistd::setfsuid(uid.into());
     }
     let log = logs.join("app.log");
+    // Each state stays for a moment, so that every step of a rotation meets every one of them.
     let clear = || {
+        std::thread::sleep(Duration::from_micros(60));
         let _any = std::fs::remove_file(&log);
         let _any = std::fs::remove_dir(&log);
     };
     while !stop.load(Ordering::Relaxed) {
         // What fails here because a rotation was faster is tried again in the next round.
         let _any = std::fs::write(&log, "an honest line\n");
-        // Left alone for a moment, so that rotations get as far as their middle.
-        if swaps.fetch_add(5, Ordering::Relaxed).is_multiple_of(50) {
-            std::thread::sleep(Duration::from_millis(3));
+        // Left alone now and then, so that some rotations get through.
+        if swaps.fetch_add(5, Ordering::Relaxed).is_multiple_of(200) {
+            std::thread::sleep(Duration::from_millis(4));
         }
         clear();
         let _any = symlink(canary, &log);
