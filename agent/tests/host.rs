@@ -1,7 +1,7 @@
 //! What needs a real host: root and a running systemd. `tests/host/systemd.sh` boots one and runs this inside; anywhere
 //! else each test says why it skips.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "the whole file is tests and their helpers")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "the whole file is tests")]
 
 use std::{
     path::Path,
