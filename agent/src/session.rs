@@ -192,7 +192,7 @@ impl Session {
             facts: self.parts.facts.clone(),
             fence: self.parts.orders.fence(),
             set_versions: BTreeMap::new(),
-            journal: self.parts.orders.journal(),
+            journal: wire::bounded_journal(self.parts.orders.journal()),
             next_sequence: self.outbox.next_sequence(),
             spool_dropped: self.spool.dropped() - self.reported_drops,
             instance: self.parts.instance.clone(),
@@ -218,6 +218,9 @@ impl Session {
             self.parts.runner.watch_host(Duration::from_millis(welcome.host_every_ms));
         }
         self.link = Link::Online(Box::new(Online::new(inbound, outgoing, welcome.credit_bytes, self.spool.dropped())));
+        if self.outbox.next_sequence() == 0 {
+            self.report_again();
+        }
         let known = self.outbox.begin(welcome.acknowledged);
         self.settle(known);
         self.reported_hold = None;
@@ -225,6 +228,16 @@ impl Session {
         self.send_numbered();
         // What was seen while nobody listened is history; what is the case now may be waited for.
         self.parts.runner.look_all();
+    }
+
+    /// Outcomes that an earlier process journaled and nobody acknowledged: the hello told of them, and only an
+    /// acknowledged message lets the journal forget them.
+    fn report_again(&mut self) {
+        for outcome in self.parts.orders.journal().into_iter().filter_map(|entry| entry.outcome) {
+            if !self.outbox.has_outcome(&outcome.idempotency_key) {
+                self.outbox.push(Up::Outcome(outcome));
+            }
+        }
     }
 
     /// The session is over, or there was none: tries again later.

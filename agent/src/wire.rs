@@ -10,6 +10,10 @@ use crate::{execute::Report, hold::Hold, probes::runner::Assignment};
 /// Longest name of a field that the controller takes, in bytes. A mount point may be longer; it is then not reported.
 const NAME_BYTES: usize = 256;
 
+/// Most entries of the journal that a hello carries, and most bytes of output in them.
+const JOURNAL_ENTRIES: usize = 1000;
+const JOURNAL_OUTPUT_BYTES: usize = 1024 * 1024;
+
 /// How often a probe that is not understood says so.
 const UNKNOWN_EVERY: Duration = Duration::from_secs(60);
 
@@ -54,6 +58,20 @@ pub fn report(report: Report) -> v1::agent_message::Body {
     }
 }
 
+/// The journal as a hello can carry it: the newest entries, and no more output than a message has room for. The
+/// outcomes' own messages have it whole.
+pub fn bounded_journal(mut journal: Vec<v1::JournalEntry>) -> Vec<v1::JournalEntry> {
+    journal.drain(..journal.len().saturating_sub(JOURNAL_ENTRIES));
+    let mut left = JOURNAL_OUTPUT_BYTES;
+    for outcome in journal.iter_mut().rev().filter_map(|entry| entry.outcome.as_mut()) {
+        match left.checked_sub(outcome.output.len()) {
+            Some(rest) => left = rest,
+            None => outcome.output.clear(),
+        }
+    }
+    journal
+}
+
 /// The hold of the host's administrator.
 pub fn hold(hold: Option<&Hold>) -> v1::HostHold {
     match hold {
@@ -95,6 +113,21 @@ mod tests {
                 .contains("update the agent")
         );
         assert!(assignment(&v1::ProbeAssignment { spec: vec![0xff], ..message("") }).spec.is_err());
+    }
+
+    #[test]
+    fn a_long_journal_fits_into_a_message() {
+        let entry = |number: usize| v1::JournalEntry {
+            command_id: format!("cmd-{number}"),
+            outcome: Some(v1::Outcome { output: "x".repeat(8 * 1024), ..v1::Outcome::default() }),
+            ..v1::JournalEntry::default()
+        };
+        let journal = bounded_journal((0..1500).map(entry).collect());
+        assert_eq!((journal.len(), journal[0].command_id.as_str()), (1000, "cmd-500"));
+        let outputs: Vec<usize> =
+            journal.iter().map(|entry| entry.outcome.as_ref().map_or(0, |outcome| outcome.output.len())).collect();
+        assert_eq!(outputs.iter().sum::<usize>(), JOURNAL_OUTPUT_BYTES);
+        assert!(outputs[0] == 0 && outputs[999] > 0);
     }
 
     #[test]

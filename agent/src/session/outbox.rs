@@ -37,6 +37,13 @@ impl Outbox {
         self.waiting.push_back(Waiting { body, since: Instant::now() });
     }
 
+    /// Whether the outcome of the order with this key waits.
+    pub(super) fn has_outcome(&self, key: &str) -> bool {
+        self.waiting
+            .iter()
+            .any(|waiting| matches!(&waiting.body, Body::Outcome(outcome) if outcome.idempotency_key == key))
+    }
+
     /// The number of the next message that will need one; 0 while numbers have not begun.
     pub(super) fn next_sequence(&self) -> u64 {
         if self.begun { self.first + self.waiting.len() as u64 } else { 0 }

@@ -8,8 +8,8 @@ use std::{fs, sync::Arc, time::Duration};
 use played::{Agent, PATIENT, Played};
 use quell_agent::{execute::Report, hold::Hold};
 use quell_wire::v1::{
-    AssignProbes, CancelCommand, Command, GoAway, LogRequest, Outcome, ProbeAssignment, ProbeNow, Welcome,
-    agent_message::Body as Up, controller_message::Body as Down,
+    AssignProbes, CancelCommand, Command, GoAway, JournalEntry, LogRequest, Outcome, ProbeAssignment, ProbeNow,
+    Welcome, agent_message::Body as Up, controller_message::Body as Down,
 };
 
 fn outcome(number: u32) -> Report {
@@ -44,6 +44,21 @@ async fn what_was_not_acknowledged_is_sent_again_after_a_break() {
     assert!(matches!(second.numbered().await, (11, Up::HostHold(_))));
     second.acknowledge(11).await;
     assert_eq!(agent.orders.next().await, Played::Acknowledged("key-2".to_owned()));
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn outcomes_of_an_earlier_process_are_told_until_they_are_acknowledged() {
+    let left = Outcome { idempotency_key: "key-0".to_owned(), ..Outcome::default() };
+    let entry =
+        |key: &str, outcome| JournalEntry { idempotency_key: key.to_owned(), outcome, ..JournalEntry::default() };
+    let mut agent = Agent::with_journal(vec![entry("key-0", Some(left)), entry("key-1", None)]).await;
+    let (hello, mut peer) = agent.welcome(Welcome { acknowledged: 4, ..Welcome::default() }).await;
+    assert_eq!(hello.journal.len(), 2);
+    let (number, told) = peer.numbered().await;
+    assert!(number == 5 && matches!(told, Up::Outcome(told) if told.idempotency_key == "key-0"));
+    peer.acknowledge(5).await;
+    assert_eq!(agent.orders.next().await, Played::Acknowledged("key-0".to_owned()));
     agent.stop().await;
 }
 

@@ -54,11 +54,14 @@ impl Told {
     }
 }
 
-struct Executor(mpsc::UnboundedSender<Played>);
+struct Executor {
+    told: mpsc::UnboundedSender<Played>,
+    journal: Vec<v1::JournalEntry>,
+}
 
 impl Executor {
     fn tell(&self, played: Played) -> Boxed<'_, ()> {
-        self.0.send(played).unwrap();
+        self.told.send(played).unwrap();
         Box::pin(std::future::ready(()))
     }
 }
@@ -77,7 +80,7 @@ impl Orders for Executor {
     }
 
     fn journal(&self) -> Vec<v1::JournalEntry> {
-        Vec::new()
+        self.journal.clone()
     }
 
     fn fence(&self) -> u64 {
@@ -120,6 +123,11 @@ pub(crate) struct Agent {
 
 impl Agent {
     pub(crate) async fn start() -> Self {
+        Self::with_journal(Vec::new()).await
+    }
+
+    /// An agent whose journal holds this from an earlier process.
+    pub(crate) async fn with_journal(journal: Vec<v1::JournalEntry>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let config = Arc::new(Config::parse("", Path::new("agent.toml")).unwrap());
         let clock = ClockOffset::default();
@@ -137,7 +145,7 @@ impl Agent {
         let attempts_made = Arc::new(AtomicUsize::new(0));
         let session = Session::new(Parts {
             connect: Box::new(Door { attempts: door, made: Arc::clone(&attempts_made) }),
-            orders: Arc::new(Executor(tell)),
+            orders: Arc::new(Executor { told: tell, journal }),
             reports: reported,
             runner: Runner::new(context, samples.clone()),
             samples: taken,

@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
         Arc,
@@ -70,7 +71,12 @@ impl Meter {
     }
 }
 
-/// Runs a future and gives the processor time that its polls took.
+/// The future panicked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Panicked;
+
+/// Runs a future and gives the processor time that its polls took. A panic ends it and nothing else: a fault of one
+/// probe must not silence it for good, nor stop another.
 pub(super) struct Timed<F> {
     future: F,
     spent: Duration,
@@ -83,13 +89,17 @@ impl<F: Future + Unpin> Timed<F> {
 }
 
 impl<F: Future + Unpin> Future for Timed<F> {
-    type Output = (F::Output, Duration);
+    type Output = (Result<F::Output, Panicked>, Duration);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let before = thread_time();
-        let polled = Pin::new(&mut self.future).poll(cx);
+        // The future is never polled again after a panic, so that nothing sees what it left half done.
+        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut self.future).poll(cx)));
         self.spent += thread_time().saturating_sub(before);
-        polled.map(|output| (output, self.spent))
+        match polled {
+            Ok(polled) => polled.map(|output| (Ok(output), self.spent)),
+            Err(_) => Poll::Ready((Err(Panicked), self.spent)),
+        }
     }
 }
 
@@ -113,6 +123,14 @@ mod tests {
         assert!((share - 0.1).abs() < 1e-9);
         assert_eq!(meter.charge(cost, start + Duration::from_secs(80)), None);
         assert_eq!(meter.shown.recent(), 2_000_000_000);
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_result() {
+        let (result, _) = Timed::new(Box::pin(async { 7 })).await;
+        assert_eq!(result, Ok(7));
+        let (result, _) = Timed::new(Box::pin(async { panic!("a fault") })).await;
+        assert_eq!(result, Err::<(), _>(Panicked));
     }
 
     #[test]

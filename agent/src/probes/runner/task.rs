@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{
     Suspended, Tail,
-    cost::{Meter, Spent, Timed},
+    cost::{Meter, Panicked, Spent, Timed},
 };
 use crate::probes::{Attempt, Probe, Sample, streak::Streak};
 
@@ -135,7 +135,10 @@ impl Task {
         let limit = self.timeout * 2 + Duration::from_secs(1);
         let timed = Timed::new(self.probe.attempt(self.timeout));
         let (attempt, polls) = match tokio::time::timeout(limit, timed).await {
-            Ok(done) => done,
+            Ok((Ok(attempt), polls)) => (attempt, polls),
+            Ok((Err(Panicked), polls)) => {
+                (Attempt::not_made("the probe has a fault; the agent's log says where: please report it"), polls)
+            }
             Err(_) => (Attempt::not_made(format!("the attempt did not end within {limit:?}")), Duration::ZERO),
         };
         (attempt, polls + self.probe.cost())
