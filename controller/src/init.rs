@@ -15,7 +15,11 @@ use std::{
 };
 
 use jiff::Timestamp;
-use quell_engine::{Actor, input::Request};
+use quell_engine::{
+    Actor, Change, Ids, Write,
+    input::Request,
+    state::{Meta, Table},
+};
 use quell_link::{
     OPERATOR_TTL,
     authority::{self, Authority},
@@ -31,7 +35,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     config::{self, Config},
     decider::{Failed, Handle},
-    store::{self, DiskStore, Store as _},
+    store::{self, Batch, DiskStore, Store as _},
 };
 
 /// The certificate authority's directory inside the data directory.
@@ -209,9 +213,27 @@ fn make(options: &Options, config: &Config, now: Timestamp) -> Result<PathBuf, E
     let installation = uuid::Uuid::new_v4().to_string();
     let authority = Authority::create(&data_dir.join(AUTHORITY), &installation, now)?;
     let profile = issue(&data_dir, &authority, config, &options.operator, &["admin".to_owned()], now)?;
-    Box::new(DiskStore::create(&data_dir, store::Options::default())?).close()?;
+    let mut store = Box::new(DiskStore::create(&data_dir, store::Options::default())?);
+    found(&mut store, &installation, now)?;
+    store.close()?;
     config.save(&data_dir)?;
     Ok(profile)
+}
+
+/// Records which installation this is. Every plan bears it, so that an order of one installation is none in another.
+fn found(store: &mut DiskStore, installation: &str, time: Timestamp) -> Result<(), store::Error> {
+    let fence = store.lease("quell-controller init", time)?;
+    let meta = Meta { installation: installation.to_owned(), ..Meta::default() };
+    let change = Change {
+        time,
+        actor: Actor::Controller,
+        kind: "installed",
+        text: format!("installation {installation} was made"),
+        ids: Ids::new(),
+        data: serde_json::Value::Null,
+        writes: vec![Write { table: Table::Meta, key: "meta".to_owned(), row: Some(serde_json::json!(meta)) }],
+    };
+    store.commit(Batch { guards: Vec::new(), changes: vec![change], fence }).map(drop)
 }
 
 /// Makes an operator on the controller's own machine: writes a profile, and a note by which `serve` admits the operator

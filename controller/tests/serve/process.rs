@@ -37,6 +37,14 @@ fn made(directory: &Path) -> PathBuf {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(Path::new(said.lines().last().unwrap()).exists(), "{said}");
+    // A port that was free then may be taken now; here nobody needs to know it.
+    let config = data.join("controller.toml");
+    let chosen = std::fs::read_to_string(&config).unwrap();
+    let any = chosen.lines().map(|line| match line.split_once(" = ") {
+        Some((field @ ("listen" | "http"), _)) => format!("{field} = \"127.0.0.1:0\"\n"),
+        _ => format!("{line}\n"),
+    });
+    std::fs::write(&config, any.collect::<String>()).unwrap();
     data
 }
 
@@ -58,8 +66,13 @@ impl Serving {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let serving = Self { child, manager };
-        assert_eq!(serving.told(), "READY=1");
+        let mut serving = Self { child, manager };
+        let mut buffer = [0; 256];
+        if serving.manager.recv(&mut buffer).is_err() {
+            let _ = serving.child.kill();
+            panic!("it did not become ready:\n{}", serving.log());
+        }
+        assert!(buffer.starts_with(b"READY=1"));
         serving
     }
 
@@ -70,14 +83,20 @@ impl Serving {
         String::from_utf8(buffer[..length].to_vec()).unwrap()
     }
 
+    /// What it logs until its end.
+    fn log(&mut self) -> String {
+        let mut log = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        log
+    }
+
     /// Ends it as a service manager does, and returns its log.
     fn stop(mut self) -> String {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
         let began = Instant::now();
         kill(pid, Signal::SIGTERM).unwrap();
         assert_eq!(self.told(), "STOPPING=1");
-        let mut log = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        let log = self.log();
         assert!(self.child.wait().unwrap().success(), "{log}");
         assert!(began.elapsed() < Duration::from_secs(20));
         log

@@ -222,6 +222,8 @@ async fn what_is_not_a_request_is_refused_without_a_trace() {
         csr_der: csr,
         agent_version: "0.1.0".to_owned(),
     };
+    // The record of its start comes first.
+    controller.handle.ask(|_, _, _| ()).await.unwrap();
     let before = controller.handle.head();
     for bad in [
         JoinRequest { token: String::new(), ..good.clone() },
