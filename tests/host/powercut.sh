@@ -24,16 +24,19 @@ disk=$work/disk
 acks=$work/acks
 writer=
 leave() {
-    [ -z "$writer" ] || kill -9 "$writer" 2>/dev/null || true
-    umount "$disk" 2>/dev/null || true
-    umount "$carrier" 2>/dev/null || true
+    if [ -n "$writer" ]; then
+        kill -9 "$writer" 2>/dev/null || true
+        wait "$writer" 2>/dev/null || true
+    fi
+    ! mountpoint -q "$disk" || umount "$disk"
+    ! mountpoint -q "$carrier" || umount "$carrier"
     rm -rf "$work"
 }
 trap leave EXIT
 trap 'exit 1' INT TERM
 mkdir "$carrier" "$disk"
 truncate -s 3G "$work/carrier.img"
-mkfs.btrfs -q -f "$work/carrier.img" 2>/dev/null
+mkfs.btrfs -q -f "$work/carrier.img" >/dev/null 2>&1
 mount -o loop "$work/carrier.img" "$carrier" 2>/dev/null || { echo "skipped: no loop device can be mounted here"; exit 77; }
 
 new_disk() {
@@ -49,7 +52,7 @@ cut_power() {
     "$program" "$1" "$disk/data" "$acks" >"$work/writer.log" 2>&1 &
     writer=$!
     chance=$(od -An -N2 -tu2 /dev/urandom)
-    wanted=$((before + 20 + chance % 1500))
+    wanted=$((before + 20 + chance % 500))
     while [ "$(wc -l 2>/dev/null <"$acks" || echo 0)" -lt "$wanted" ]; do
         kill -0 "$writer" 2>/dev/null || { echo "the writer died:"; cat "$work/writer.log"; exit 1; }
         sleep 0.02
@@ -76,7 +79,7 @@ for round in 1 2 3 4 5; do
 done
 umount "$disk"
 [ "$caught" -eq 1 ] || { echo "a writer that does not sync was not caught: this test sees nothing"; exit 1; }
-echo "a writer that does not sync is caught in cut $round: $(tail -n 1 "$work/check.log" | cut -c 1-160)"
+echo "a writer that does not sync is caught in cut $round: $(grep -m 1 ^Error "$work/check.log" | cut -c 1-160)"
 
 new_disk
 round=0
