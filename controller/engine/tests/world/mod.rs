@@ -32,7 +32,7 @@ use quell_model::{
     digest::Digest,
     name::{FullName, HostName},
     probe::ProbeKey,
-    value::{Fields, Value},
+    value::{Fields, Truth, Value},
 };
 
 pub use fleet::{Agent, Done, Facts, Reaction};
@@ -118,8 +118,20 @@ impl World {
             replayed.apply(write).expect("a write that was just made can be read");
         }
         assert!(replayed.says_the_same(&step.state), "replaying the records gives the state of the step");
+        self.never_acts_on_what_it_does_not_know(step);
         let violations = check(&step.state);
         assert!(violations.is_empty(), "at {}: {violations:#?}\n{}", self.now, self.story());
+    }
+
+    /// A plan about an incident starts only while its policy's trigger is known to hold.
+    fn never_acts_on_what_it_does_not_know(&self, step: &Step) {
+        for started in step.changes.iter().filter(|change| change.kind == "planStarted") {
+            let plan = &step.state.plans[&started.ids["plan"].parse::<PlanId>().unwrap()];
+            let (Some(policy), Some(_)) = (plan.policy.clone(), plan.incident) else { continue };
+            let question = WhyQuestion { policy, target: Some(plan.target.clone()) };
+            let why = quell_engine::explain(&self.windows, &step.state, self.now, &question);
+            assert_eq!(why[0].truth, Truth::True, "{} started: {:#?}\n{}", plan.id, why[0], self.story());
+        }
     }
 
     fn carry_out(&mut self, effect: Effect) {
