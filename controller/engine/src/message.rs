@@ -86,7 +86,10 @@ pub(crate) fn add_log(turn: &mut Turn<'_>, id: MessageId, host: &str, lines: Res
     };
     turn.draft.change::<Message>(&id, |row| {
         row.body = format!("{}\n{text}", row.body);
-        row.waits_for_log = None;
+        row.logs_awaited = row.logs_awaited.saturating_sub(1);
+        if row.logs_awaited == 0 {
+            row.waits_for_log = None;
+        }
     });
     turn.record(
         Entry::new(

@@ -806,6 +806,9 @@ pub struct Message {
     pub created_at: Timestamp,
     /// A log tail that it waits for, at most until this time.
     pub waits_for_log: Option<Timestamp>,
+    /// How many log tails have not come yet.
+    #[serde(default)]
+    pub logs_awaited: usize,
     /// How it stands.
     pub state: MessageState,
     /// How often it was tried.

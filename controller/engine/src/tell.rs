@@ -93,7 +93,7 @@ fn look(site: &crate::scope::Site<'_>, name: &str) -> String {
         },
     };
     match found {
-        Lookup::Known(value) => values::plain(&value),
+        Lookup::Known(value) => values::rounded(&value),
         Lookup::Unknown => "(unknown)".to_owned(),
     }
 }
@@ -184,6 +184,7 @@ pub(crate) fn send(turn: &mut Turn<'_>, draught: Draught) {
         incident: draught.incident,
         created_at: turn.now,
         waits_for_log,
+        logs_awaited: draught.logs.len(),
         state: MessageState::Waiting,
         attempts: 0,
         next_attempt: None,

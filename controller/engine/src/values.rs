@@ -17,6 +17,14 @@ pub(crate) fn plain(value: &Value) -> String {
     }
 }
 
+/// A value as people are told it: numbers to a tenth, "CPU usage is 90.5%".
+pub(crate) fn rounded(value: &Value) -> String {
+    match value {
+        Value::Number(number) => ((number * 10.0).round() / 10.0).to_string(),
+        other => plain(other),
+    }
+}
+
 /// Fills the names of a text from a source.
 pub(crate) fn fill(text: &str, mut source: impl FnMut(&str) -> Option<String>) -> Result<String, Missing> {
     let mut filled = String::with_capacity(text.len());
@@ -84,6 +92,13 @@ mod tests {
 
     fn values() -> BTreeMap<String, Value> {
         [("active".to_owned(), Value::from("dns1")), ("keep".to_owned(), Value::from(3.0))].into()
+    }
+
+    #[test]
+    fn people_are_told_numbers_to_a_tenth() {
+        let told: Vec<String> = [90.5, 85.742, 0.04, 80.0].map(|number| rounded(&Value::Number(number))).into();
+        assert_eq!(told, ["90.5", "85.7", "0", "80"]);
+        assert_eq!(rounded(&Value::from("dns1")), "dns1");
     }
 
     #[test]

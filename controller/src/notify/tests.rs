@@ -47,6 +47,7 @@ fn message() -> Message {
         incident: None,
         created_at: jiff::Timestamp::UNIX_EPOCH,
         waits_for_log: None,
+        logs_awaited: 0,
         state: MessageState::Waiting,
         attempts: 1,
         next_attempt: None,

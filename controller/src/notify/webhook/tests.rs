@@ -20,6 +20,7 @@ fn notice() -> Notice {
             incident: Some(IncidentId(42)),
             created_at: "2026-11-22T10:00:00Z".parse().unwrap(),
             waits_for_log: None,
+            logs_awaited: 0,
             state: MessageState::Waiting,
             attempts: 1,
             next_attempt: None,
