@@ -201,9 +201,10 @@ impl<'a> Story<'a> {
     fn narrate(&self, record: &Value, started: Instant) {
         let text = record["text"].as_str().unwrap_or_default();
         let ids = ["incident", "plan", "command"].map(|id| record["ids"][id].as_str().unwrap_or_default());
-        let ids: Vec<&str> = ids.into_iter().filter(|id| !id.is_empty()).collect();
-        if !ids.is_empty() {
-            (self.tell)(&format!("    {:>6.2} s  {:<16} {text}", started.elapsed().as_secs_f64(), ids.join(" ")));
+        if ids.iter().any(|id| !id.is_empty()) {
+            // What the sentence names itself need not stand before it.
+            let ids: Vec<&str> = ids.into_iter().filter(|id| !id.is_empty() && !text.contains(id)).collect();
+            (self.tell)(&format!("    {:>6.2} s  {:<13} {text}", started.elapsed().as_secs_f64(), ids.join(" ")));
         }
     }
 
