@@ -94,12 +94,12 @@ impl Draft {
 
     /// Changes the counters.
     pub(crate) fn change_meta(&mut self, change: impl FnOnce(&mut Meta)) {
-        let mut meta = self.state.meta.clone();
+        let mut meta = Meta::clone(&self.state.meta);
         change(&mut meta);
-        if meta != self.state.meta {
+        if meta != *self.state.meta {
             self.pending.retain(|write| write.table != crate::state::Table::Meta);
             self.pending.push(meta_write(&meta));
-            self.state.meta = meta;
+            self.state.meta = Arc::new(meta);
         }
     }
 

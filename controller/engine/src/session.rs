@@ -164,9 +164,9 @@ pub(crate) fn samples(turn: &mut Turn<'_>, name: &HostName, samples: Vec<Sample>
 
 /// Touches what a sample may change.
 fn touch_readers(turn: &mut Turn<'_>, name: &HostName, key: &ProbeKey, taken: Taken) {
-    let readers: Vec<FullName> = turn.windows.index.readers(key).to_vec();
-    for policy in readers {
-        let Some(compiled) = turn.policy(&policy) else { continue };
+    let readers = turn.windows.index.readers(key);
+    for policy in readers.iter() {
+        let Some(compiled) = turn.policy(policy) else { continue };
         let is_placed = compiled.probes.values().any(|source| {
             source.key == *key && source.placed.as_ref().is_some_and(|placed| placed.taken.contains(name))
         });
@@ -183,7 +183,7 @@ fn touch_readers(turn: &mut Turn<'_>, name: &HostName, key: &ProbeKey, taken: Ta
             }
             turn.touch(Subject::Alert(policy.clone(), target));
         }
-        touch_plans(turn, &policy);
+        touch_plans(turn, policy);
     }
 }
 

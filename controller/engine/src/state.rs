@@ -70,7 +70,7 @@ pub enum Table {
 #[derive(Debug, Clone, Default)]
 pub struct State {
     /// Counters, epoch, fence.
-    pub meta: Meta,
+    pub meta: Arc<Meta>,
     /// Manifests by kind and name.
     pub manifests: OrdMap<(String, FullName), Arc<StoredManifest>>,
     /// Hosts by name.

@@ -201,7 +201,8 @@ impl State {
         match write.table {
             Table::Meta => {
                 let row = write.row.clone().unwrap_or_default();
-                self.meta = serde_json::from_value(row).map_err(|error| unreadable(write, &error.to_string()))?;
+                let meta = serde_json::from_value(row).map_err(|error| unreadable(write, &error.to_string()))?;
+                self.meta = Arc::new(meta);
                 Ok(())
             }
             Table::Manifests => self.apply_row::<StoredManifest>(write),

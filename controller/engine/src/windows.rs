@@ -41,6 +41,9 @@ const FRESH_INTERVALS: u32 = 3;
 /// After a start, so much time is given to the first samples before their absence is news.
 const WARM_UP: Duration = Duration::from_secs(60);
 
+/// Failures and successes in a row are counted so far: beyond, one more is no news.
+const COUNTED: f64 = 1_000.0;
+
 /// The engine's windows of samples, and what is compiled from the state.
 #[derive(Debug, Default)]
 pub struct Windows {
@@ -124,7 +127,12 @@ impl Windows {
     }
 
     /// Takes in a sample.
-    pub(crate) fn take(&mut self, host: &HostName, sample: Sample, now: Timestamp) -> Taken {
+    pub(crate) fn take(&mut self, host: &HostName, mut sample: Sample, now: Timestamp) -> Taken {
+        for count in ["failures", "successes"] {
+            if let Some(Value::Number(number)) = sample.fields.get_mut(count) {
+                *number = number.min(COUNTED);
+            }
+        }
         self.remember(host, &sample);
         let fresh_for = signed(self.fresh_for(&sample.probe));
         let of_host = match self.newest.get_mut(host) {

@@ -27,7 +27,7 @@ pub(crate) struct Index {
     manifests: OrdMap<(String, FullName), Arc<StoredManifest>>,
     hosts: OrdMap<HostName, Arc<HostRow>>,
     policies: BTreeMap<FullName, Arc<Compiled>>,
-    by_probe: HashMap<ProbeKey, Vec<FullName>>,
+    by_probe: HashMap<ProbeKey, Arc<Vec<FullName>>>,
     every: HashMap<ProbeKey, Duration>,
     series: HashMap<ProbeKey, Vec<(String, Duration)>>,
     assigned: BTreeMap<HostName, Vec<Assignment>>,
@@ -83,8 +83,8 @@ impl Index {
     }
 
     /// The policies that read a probe.
-    pub(crate) fn readers(&self, key: &ProbeKey) -> &[FullName] {
-        self.by_probe.get(key).map_or(&[], Vec::as_slice)
+    pub(crate) fn readers(&self, key: &ProbeKey) -> Arc<Vec<FullName>> {
+        self.by_probe.get(key).cloned().unwrap_or_default()
     }
 
     /// How often a probe is sampled.
@@ -144,8 +144,11 @@ impl Index {
         self.every.clear();
         self.series.clear();
         for (name, compiled) in &self.policies {
-            for source in compiled.probes.values() {
-                let readers = self.by_probe.entry(source.key.clone()).or_default();
+            for (probe, source) in &compiled.probes {
+                if probe == HOST_PROBE && !compiled.reads_host() {
+                    continue;
+                }
+                let readers = Arc::make_mut(self.by_probe.entry(source.key.clone()).or_default());
                 if readers.last() != Some(name) {
                     readers.push(name.clone());
                 }
@@ -236,11 +239,7 @@ impl Compiled {
         let has_quorum = policy.signals.values().any(|signal| signal.quorum.is_some());
         let mut compiled =
             Self { policy: Arc::clone(policy), observers: BTreeSet::new(), probes, has_quorum, depends_on_time: true };
-        compiled.depends_on_time = !compiled.series().is_empty()
-            || compiled
-                .conditions()
-                .iter()
-                .any(|condition| condition.text.contains("age") || condition.text.contains("acted"));
+        compiled.depends_on_time = compiled.trigger_depends_on_time();
         let mut replaced = BTreeSet::new();
         for (host, row) in hosts {
             compiled.move_host(host, Some(row), &mut replaced);
@@ -292,6 +291,30 @@ impl Compiled {
         }
         names.extend(self.policy.values.iter().flat_map(|value| value.is.probes().iter().cloned()));
         names
+    }
+
+    /// Whether host samples can change what it judges.
+    fn reads_host(&self) -> bool {
+        matches!(self.policy.target, TargetRule::Each { .. })
+            || self.conditions().iter().any(|condition| self.reads(condition).contains(HOST_PROBE))
+            || self.policy.values.iter().any(|value| value.is.probes().iter().any(|probe| probe == HOST_PROBE))
+    }
+
+    /// Whether the trigger can become another truth by the passing of time alone: it looks back, or at an age.
+    fn trigger_depends_on_time(&self) -> bool {
+        let Trigger::When { when, clear, .. } = &self.policy.trigger else { return true };
+        let moves = |condition: &Condition| {
+            !condition.derived().is_empty() || condition.text.contains(".age") || condition.text.contains("acted")
+        };
+        let own = [Some(when), clear.as_ref()];
+        let named = own.into_iter().flatten().flat_map(|condition| condition.signals());
+        let of_signals = named.filter_map(|name| self.policy.signals.get(name)).any(|signal| {
+            // A signal that names others is not looked into: it is judged each time.
+            moves(&signal.that) || !signal.that.signals().is_empty()
+        });
+        of_signals
+            || own.into_iter().flatten().any(moves)
+            || self.policy.values.iter().any(|value| value.is.text.contains(".age"))
     }
 
     /// All its conditions.

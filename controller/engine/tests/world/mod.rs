@@ -88,7 +88,7 @@ impl World {
             steps: 0,
             samples: 0,
         };
-        world.state.meta.installation = "test".to_owned();
+        std::sync::Arc::make_mut(&mut world.state.meta).installation = "test".to_owned();
         world.step(Input::Started { restored: false });
         world
     }
@@ -402,7 +402,7 @@ impl World {
     /// after a second.
     pub fn restart(&mut self) {
         let mut state = State::default();
-        state.meta.installation = "test".to_owned();
+        std::sync::Arc::make_mut(&mut state.meta).installation = "test".to_owned();
         for write in self.records.iter().flat_map(|change| &change.writes) {
             state.apply(write).expect("what was recorded can be read");
         }

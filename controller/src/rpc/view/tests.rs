@@ -170,7 +170,7 @@ fn a_plan_is_found_by_the_beginning_of_its_hash_but_not_by_a_letter_of_it() {
 #[test]
 fn status_counts_the_fleet_and_warns_of_what_holds_everything() {
     let mut state = state();
-    state.meta.observe_only = Some("restored from a backup".to_owned());
+    std::sync::Arc::make_mut(&mut state.meta).observe_only = Some("restored from a backup".to_owned());
     let status = viewer(&state).status(vec!["the disk is full".to_owned()]);
     assert_eq!((status.hosts_online, status.hosts_lost), (1, 0));
     assert_eq!(status.incidents.len(), 1);
