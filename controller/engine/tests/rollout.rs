@@ -195,3 +195,42 @@ fn a_dry_run_changes_nothing_and_costs_nothing() {
     assert!(world.effects().is_empty());
     assert!(world.state.ledger.is_empty());
 }
+
+#[test]
+fn what_did_not_help_is_undone_and_finally_runs_whatever_happened() {
+    let mut world = fleet(1);
+    world.apply(
+        r"
+apiVersion: quell/v1
+kind: Contact
+metadata: { namespace: plants, name: on-call }
+spec: { via: [log] }
+---
+apiVersion: quell/v1
+kind: Policy
+metadata: { namespace: plants, name: web-down }
+spec:
+  description: web is down
+  mode: enforce
+  hosts: { matchLabels: { role: web } }
+  probes: { web: { tcp: { address: 'web.example:80' }, every: 5s } }
+  trigger: { when: '!probe.web.ok' }
+  escalate: { to: on-call }
+  ladder:
+    - name: swap
+      do: [{ action: exec, with: { argv: [/bin/swap] } }]
+      finally: [{ action: exec, with: { argv: [/bin/undrain] } }]
+      verify: { that: probe.web.ok, within: 20s }
+      otherwise: undo
+",
+    );
+    world.set("web01", "web", &[("ok", false.into())]);
+    world.run("2m");
+    let mut commands: Vec<_> = world.state.commands.values().collect();
+    commands.sort_by_key(|command| command.sent_at);
+    let what: Vec<(bool, bool)> = commands.iter().map(|command| (command.finally, command.undoes.is_some())).collect();
+    assert_eq!(what, [(false, false), (true, false), (false, true)], "{}", world.story());
+    assert_eq!(world.plans_in(PlanState::Failed).len(), 1, "{}", world.story());
+    assert_eq!(world.state.ledger.len(), 1, "recovery costs no budget");
+    assert_eq!(world.effects().len(), 3);
+}
