@@ -62,7 +62,10 @@ pub enum Error {
 /// # Errors
 /// It cannot start, or ended because it used too much.
 pub async fn run(data: &DataDir, stop: CancellationToken) -> Result<(), Error> {
-    data.create()?;
+    if !data.root().is_dir() {
+        // Nothing is made where nobody joined.
+        return Err(client::Error::NotJoined(data.identity().display().to_string()).into());
+    }
     let _lock = data.lock()?;
     let (config, identity) = load(data.clone()).await?;
     let (config, identity) = (Arc::new(config), Arc::new(identity));

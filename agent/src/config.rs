@@ -209,21 +209,25 @@ pub enum Error {
         owner: u32,
     },
     /// It is not an allow-list that somebody wrote by hand.
-    #[error("{path} is larger than {MAXIMUM_BYTES} bytes")]
+    #[error("{path} is larger than {MAXIMUM_BYTES} bytes: it is no agent.toml; put the right file there")]
     TooLarge {
         /// The file.
         path: PathBuf,
     },
     /// It is not what `agent.toml` can say.
-    #[error("{path}: {message}")]
+    #[error("{path}:{line}:{column}: {message}; correct the file and start the agent again")]
     Syntax {
         /// The file.
         path: PathBuf,
-        /// What is wrong, with line and column.
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1, in characters.
+        column: usize,
+        /// What is wrong.
         message: String,
     },
     /// It reads well and makes no sense.
-    #[error("{path}: {message}")]
+    #[error("{path}: {message}; correct the file and start the agent again")]
     Invalid {
         /// The file.
         path: PathBuf,
@@ -252,7 +256,10 @@ impl Config {
         if metadata.len() > MAXIMUM_BYTES {
             return Err(Error::TooLarge { path });
         }
-        let text = std::fs::read_to_string(&path).map_err(read)?;
+        let text = std::fs::read_to_string(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => Error::Invalid { path: path.clone(), message: "it is not text".to_owned() },
+            _ => read(error),
+        })?;
         Self::parse(&text, &path)
     }
 
@@ -261,9 +268,9 @@ impl Config {
     /// # Errors
     /// When it says something that is not understood.
     pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
-        let config: Self = toml::from_str(text).map_err(|error| Error::Syntax {
-            path: path.to_owned(),
-            message: error.to_string().trim_end().to_owned(),
+        let config: Self = toml::from_str(text).map_err(|error| {
+            let (line, column) = place(text, error.span().map_or(0, |span| span.start));
+            Error::Syntax { path: path.to_owned(), line, column, message: error.message().replace('\n', ", ") }
         })?;
         config.check().map_err(|message| Error::Invalid { path: path.to_owned(), message })?;
         Ok(config)
@@ -355,6 +362,14 @@ fn absolute(what: &str, path: &Path) -> Result<(), String> {
     } else {
         Err(format!("{what}: {:?} must be absolute and free of \"..\"", path.display().to_string()))
     }
+}
+
+/// Line and column, from 1, of a byte of a text.
+fn place(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset.min(text.len())).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    (line, column)
 }
 
 #[cfg(test)]

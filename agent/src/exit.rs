@@ -15,8 +15,15 @@ pub(crate) const UNREACHABLE: u8 = 5;
 /// Says what went wrong, to standard error, and gives the exit code.
 pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
     use std::io::Write as _;
+    let mut line = error.to_string();
+    // A cause that the message holds already is not said twice.
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
     // Standard error may be closed: then there is nobody to tell.
-    let _ = writeln!(std::io::stderr(), "quell-agent: {error:#}");
+    let _ = writeln!(std::io::stderr(), "quell-agent: {}", line.replace('\n', " "));
     ExitCode::from(code(error))
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use quell_link::{MESSAGE_BYTES, profile::Profile, rpc::operator_service_client::OperatorServiceClient};
+use quell_link::{MESSAGE_BYTES, files, profile::Profile, rpc::operator_service_client::OperatorServiceClient};
 use quell_wire::v1::{GetRequest, GetResponse};
 use tonic::transport::Channel;
 
@@ -30,7 +30,14 @@ impl Context {
             Some(path) => path.clone(),
             None => default_profile(&configuration_directory()?)?,
         };
-        Profile::load(&path).map_err(|error| Error::Usage(format!("the profile cannot be used: {error}")))
+        Profile::load(&path).map_err(|error| {
+            // Of the other ones nothing but another file helps; this one says itself what does.
+            let remedy = match error {
+                files::Error::Exposed { .. } => "",
+                _ => "; name another with --profile or QUELL_PROFILE, or ask an administrator for a new one",
+            };
+            Error::Usage(format!("the profile cannot be used: {error}{remedy}"))
+        })
     }
 
     /// Connects with the profile.

@@ -22,6 +22,9 @@ pub enum Error {
     /// The controller cannot be reached.
     #[error("{0}")]
     Unreachable(String),
+    /// The connection broke before there was an answer: what was asked may have been done.
+    #[error("the connection to the controller broke: {0}; look whether it was done before you try again")]
+    Broken(String),
     /// The controller answered with a no.
     #[error("{}", .0.message())]
     Answer(Box<Status>),
@@ -54,6 +57,14 @@ impl From<Status> for Error {
             None if status.code() == Code::Unavailable => {
                 Self::Unreachable(format!("the controller does not answer: {}", status.message()))
             }
+            // What the controller says has no cause on this side. Cancelled here is what was never sent.
+            None if std::error::Error::source(&status).is_some() && status.code() == Code::Cancelled => {
+                Self::Unreachable(
+                    "the controller closed the connection at once: it stops, or this profile is of another installation"
+                        .to_owned(),
+                )
+            }
+            None if std::error::Error::source(&status).is_some() => Self::Broken(status.message().to_owned()),
             None => Self::Answer(Box::new(status)),
         }
     }
@@ -76,6 +87,7 @@ pub fn exit(error: &Error) -> Exit {
         Error::Usage(_) | Error::Manifests(_) => Exit::Invalid,
         Error::NotFound(_) => Exit::NotFound,
         Error::Unreachable(_) => Exit::Unreachable,
+        Error::Broken(_) => Exit::Unknown,
         Error::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Exit::NotFound,
         Error::File { .. } | Error::Failed(_) => Exit::Failed,
         Error::OutputClosed => Exit::Done,

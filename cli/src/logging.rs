@@ -28,7 +28,9 @@ pub fn start(form: Form) -> Result<(), Error> {
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match form {
-        Form::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        Form::Text => {
+            builder.with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()).try_init()
+        }
         Form::Json => builder.json().flatten_event(true).try_init(),
     }
     .map_err(|error| Error::Failed(format!("logging cannot be started: {error}")))

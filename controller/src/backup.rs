@@ -108,8 +108,23 @@ pub fn restore(archive: &Path, data_directory: &Path) -> Result<Summary, Error> 
     if staging.exists() {
         fs::remove_dir_all(&staging).map_err(Error::io("remove", &staging))?;
     }
-    files::make_directory(&staging)?;
-    let mut copy = Copy { from: archive, out: &staging, files: BTreeMap::new() };
+    if let Err(error) = fill(archive, &staging, &summary) {
+        // It holds the authority's private key: nothing of it stays behind.
+        fs::remove_dir_all(&staging).map_err(Error::io("remove", &staging))?;
+        return Err(error);
+    }
+    if data_directory.exists() {
+        fs::remove_dir(data_directory).map_err(Error::io("replace", data_directory))?;
+    }
+    fs::rename(&staging, data_directory).map_err(Error::io("put in place", data_directory))?;
+    files::sync_directory(files::directory_of(data_directory))?;
+    Ok(summary)
+}
+
+/// Copies every file of a backup and compares it with the list.
+fn fill(archive: &Path, staging: &Path, summary: &Summary) -> Result<(), Error> {
+    files::make_directory(staging)?;
+    let mut copy = Copy { from: archive, out: staging, files: BTreeMap::new() };
     for (path, expected) in &summary.files {
         copy.file(Path::new(path), None)?;
         if copy.files.get(path) != Some(expected) {
@@ -120,13 +135,7 @@ pub fn restore(archive: &Path, data_directory: &Path) -> Result<Summary, Error> 
         }
     }
     copy.sync_directories()?;
-    begin_epoch(&staging, &summary)?;
-    if data_directory.exists() {
-        fs::remove_dir(data_directory).map_err(Error::io("replace", data_directory))?;
-    }
-    fs::rename(&staging, data_directory).map_err(Error::io("put in place", data_directory))?;
-    files::sync_directory(files::directory_of(data_directory))?;
-    Ok(summary)
+    begin_epoch(staging, summary)
 }
 
 /// Checks the whole log by opening it, and ends it with a record of the restore.
@@ -153,7 +162,13 @@ fn begin_epoch(directory: &Path, summary: &Summary) -> Result<(), Error> {
 
 fn read_list(archive: &Path) -> Result<Summary, Error> {
     let path = archive.join(LIST);
-    let bytes = fs::read(&path).map_err(Error::io("read the list of the backup", &path))?;
+    let bytes = fs::read(&path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => Error::Archive(format!(
+            "{} is no whole backup: it has no {LIST}; name a directory that `quell-controller backup` made to its end",
+            archive.display()
+        )),
+        _ => Error::io("read the list of the backup", &path)(source),
+    })?;
     let summary: Summary = serde_json::from_slice(&bytes)
         .map_err(|error| Error::Archive(format!("{} is not the list of a backup: {error}", path.display())))?;
     if summary.format > FORMAT {

@@ -253,6 +253,7 @@ impl Config {
         let text = fs::read_to_string(&path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound if data_dir.join("log").exists() => Error::Gone(data_dir.to_owned()),
             io::ErrorKind::NotFound => Error::Missing(data_dir.to_owned()),
+            io::ErrorKind::InvalidData => Error::Value { path: path.clone(), message: "it is not text".to_owned() },
             _ => Error::File { verb: "read", path: path.clone(), source },
         })?;
         Self::parse(&text, &path)

@@ -119,6 +119,21 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether what was typed is at fault: nothing was tried.
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::Exists(_)
+                | Self::NotEmpty { .. }
+                | Self::NoAddress(_)
+                | Self::Name(_)
+                | Self::Role(_)
+                | Self::Config(_)
+        )
+    }
+}
+
 /// Makes a controller. It blocks on files.
 ///
 /// # Errors

@@ -36,7 +36,9 @@ pub fn start(format: Format) -> Result<(), Error> {
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
-        Format::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        Format::Text => {
+            builder.with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()).try_init()
+        }
         Format::Json => builder.json().flatten_event(true).try_init(),
     }
     .map_err(|_| Error::Twice)

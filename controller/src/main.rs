@@ -16,8 +16,8 @@ use quell_controller::{
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// What was typed or configured makes no sense; the same as `EX_USAGE` of `sysexits.h`.
-const USAGE: u8 = 64;
+/// What was typed or configured makes no sense; as in the table of `quell --help`.
+const USAGE: u8 = 2;
 /// It was tried and failed.
 const FAILED: u8 = 1;
 
@@ -54,6 +54,7 @@ fn main() -> ExitCode {
 fn profile(made: Result<PathBuf, init::Error>) -> ExitCode {
     match made {
         Ok(path) => say(format_args!("{}", path.display())),
+        Err(error) if error.is_usage() => fail(USAGE, &error),
         Err(error) => fail(FAILED, &error),
     }
 }

@@ -52,7 +52,7 @@ pub enum Error {
     #[error(transparent)]
     Config(#[from] config::Error),
     /// The certificate authority cannot be used.
-    #[error("the certificate authority cannot be used: {0}")]
+    #[error("the certificate authority cannot be used: {0}; put the file back from a backup of this controller")]
     Authority(#[from] authority::Error),
     /// The store cannot be opened.
     #[error(transparent)]
@@ -290,6 +290,7 @@ async fn finite(work: impl Future<Output = ()>) -> Result<(), String> {
 async fn watch(tasks: &mut Tasks, stop: &CancellationToken) -> Result<(), Error> {
     loop {
         let end = tokio::select! {
+            // Tasks end because of it as well: then it comes first, and none of them has died.
             biased;
             () = stop.cancelled() => return Ok(()),
             end = tasks.next() => end,

@@ -42,7 +42,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<Exit, Error
         let before = place.from;
         match print(&mut place, arguments.follow, context).await {
             Ok(()) if !arguments.follow => return Ok(Exit::Done),
-            Ok(()) | Err(Error::Unreachable(_)) if arguments.follow => {}
+            Ok(()) | Err(Error::Unreachable(_) | Error::Broken(_)) if arguments.follow => {}
             Ok(()) => return Ok(Exit::Done),
             Err(error) => return Err(error),
         }

@@ -14,6 +14,8 @@ use nix::{
     unistd::Pid,
 };
 
+/// Usage, or invalid input.
+const INVALID: i32 = 2;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_quell-controller");
 
 fn program(arguments: &[&str]) -> Command {
@@ -137,7 +139,11 @@ fn it_serves_until_it_is_asked_to_end_and_logs_json() {
 fn what_cannot_be_served_is_one_line_with_a_remedy() {
     let directory = tempfile::tempdir().unwrap();
     let none = directory.path().join("none");
-    assert_refused(&["serve", "--data-dir", text(&none)], 64, &["there is no controller", "quell-controller init"]);
+    assert_refused(
+        &["serve", "--data-dir", text(&none)],
+        INVALID,
+        &["there is no controller", "quell-controller init"],
+    );
 
     let data = made(directory.path());
     let serve = ["serve", "--data-dir", text(&data)];
@@ -146,11 +152,11 @@ fn what_cannot_be_served_is_one_line_with_a_remedy() {
     let config = data.join("controller.toml");
     let good = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, &good[..good.find("listen").unwrap() + 12]).unwrap();
-    assert_refused(&serve, 64, &["controller.toml:", "correct the file"]);
+    assert_refused(&serve, INVALID, &["controller.toml:", "correct the file"]);
     std::fs::write(&config, format!("colour = \"blue\"\n{good}")).unwrap();
-    assert_refused(&serve, 64, &["controller.toml:1:1", "colour"]);
+    assert_refused(&serve, INVALID, &["controller.toml:1:1", "colour"]);
     std::fs::remove_file(&config).unwrap();
-    assert_refused(&serve, 64, &["controller.toml is missing", "put it back"]);
+    assert_refused(&serve, INVALID, &["controller.toml is missing", "put it back"]);
 
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
@@ -173,7 +179,7 @@ fn what_cannot_be_served_is_one_line_with_a_remedy() {
 fn a_call_that_makes_no_sense_is_a_usage_error() {
     for arguments in [&[][..], &["serve"], &["dance"], &["serve", "--data-dir", "D", "--colour"]] {
         let output = run(arguments);
-        assert_eq!(output.status.code(), Some(64), "{arguments:?}");
+        assert_eq!(output.status.code(), Some(INVALID), "{arguments:?}");
         assert!(output.stdout.is_empty());
     }
     assert!(run(&["--version"]).status.success());

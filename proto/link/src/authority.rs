@@ -16,6 +16,7 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
 };
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::{
     files,
@@ -58,6 +59,16 @@ pub enum Error {
     /// The cryptographic library refused.
     #[error("cannot sign: {0}")]
     Sign(String),
+}
+
+/// The common name of an installation's CA.
+fn holder(installation: &str) -> String {
+    format!("Quell {installation}")
+}
+
+fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    certificate.subject().iter_common_name().next()?.as_str().ok().map(str::to_owned)
 }
 
 fn sign_error(error: impl std::fmt::Display) -> Error {
@@ -106,7 +117,7 @@ impl Authority {
         }
         let key = KeyPair::generate().map_err(sign_error)?;
         let mut params = params(now, ROOT_TTL)?.0;
-        params.distinguished_name.push(DnType::CommonName, format!("Quell {installation}"));
+        params.distinguished_name.push(DnType::CommonName, holder(installation));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let root = params.self_signed(&key).map_err(sign_error)?;
@@ -136,6 +147,10 @@ impl Authority {
         let key_path = directory.join(KEY_FILE);
         let key = KeyPair::from_pem(&text(&key_path, files::read_secret(&key_path)?)?)
             .map_err(|error| files::Error::damaged(&key_path, error))?;
+        if common_name(&roots[0]).as_deref() != Some(&holder(&installation)) {
+            let reason = format!("its certificate is not that of the installation in {INSTALLATION_FILE}");
+            return Err(files::Error::damaged(&path, reason).into());
+        }
         let authority = Self::assemble(installation, roots.swap_remove(0), key)
             .map_err(|error| files::Error::damaged(&path, error))?;
         if authority.fingerprint != Digest::of(&authority.issuer.key().subject_public_key_info()) {

@@ -69,6 +69,17 @@ pub enum Error {
         "{0} holds no identity: this machine has not joined; get a join string from `quell token create` and run `quell-agent join`"
     )]
     NotJoined(String),
+    /// What joining left is damaged or gone.
+    #[error(
+        "the identity in {directory} cannot be used: {source}; put the file back from a copy, or move that directory away, \
+         run `quell host retire` for the host and join it again"
+    )]
+    Identity {
+        /// The identity's directory.
+        directory: String,
+        /// The file, and what is wrong with it.
+        source: crate::files::Error,
+    },
     /// The machine has joined already.
     #[error("{directory} holds the identity of {name} already; to join again, move that directory away first")]
     AlreadyJoined {

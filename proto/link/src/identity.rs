@@ -97,6 +97,9 @@ pub enum Error {
         "the certificate's name {0:?} is not of the form quell:agent:ID:HOST, quell:operator:NAME or quell:controller:ID"
     )]
     Malformed(String),
+    /// It is good for something else.
+    #[error("it is the certificate of {0}, not of an operator; `quell operator create` makes profiles for people")]
+    NotAnOperator(String),
     /// A name that cannot stand in a certificate.
     #[error(
         "{0:?} cannot be the name of an operator: it takes letters, digits, '.', '_', '@', '+' and '-', at most 64"

@@ -92,7 +92,8 @@ impl Profile {
         let certificate = Certificate::read(first)?;
         match certificate.subject {
             Subject::Role(Role::Operator { .. }) => Ok(certificate.not_after),
-            other => Err(identity::Error::Malformed(other.to_string())),
+            Subject::Role(other) => Err(identity::Error::NotAnOperator(other.to_string())),
+            Subject::Controller { .. } => Err(identity::Error::NotAnOperator("a controller".to_owned())),
         }
     }
 
@@ -101,11 +102,16 @@ impl Profile {
     /// # Errors
     /// Nothing answers, what answers is not the installation's controller, or the profile is damaged or has ended.
     pub async fn connect(&self) -> Result<Channel, client::Error> {
-        let damaged = |what: &str, reason: String| client::Error::Profile(format!("its {what} is damaged: {reason}"));
+        let damaged = |what: &str, reason: String| {
+            client::Error::Profile(format!("its {what} is damaged: {reason}; ask an administrator for a new profile"))
+        };
         let roots = pem::certificates(self.roots.as_bytes()).map_err(|reason| damaged("CA", reason))?;
         let chain = pem::certificates(self.chain.as_bytes()).map_err(|reason| damaged("certificate", reason))?;
         let key = pem::private_key(self.key.as_bytes()).map_err(|reason| damaged("key", reason))?;
-        let end = self.expires().map_err(|error| damaged("certificate", error.to_string()))?;
+        let end = self.expires().map_err(|error| match error {
+            identity::Error::NotAnOperator(_) => client::Error::Profile(error.to_string()),
+            _ => damaged("certificate", error.to_string()),
+        })?;
         if end < Timestamp::now() {
             return Err(client::Error::Profile(format!(
                 "its certificate ended on {end:.0}: ask an administrator for a new one"

@@ -80,6 +80,16 @@ impl AgentIdentity {
     /// # Errors
     /// The machine has not joined, or a file is damaged or, for the key, readable by others.
     pub fn load(directory: &Path) -> Result<Self, Error> {
+        Self::read(directory).map_err(|error| match error {
+            // Who may read a file can be mended in place; what is not there, or not what it was, cannot.
+            Error::Files(source @ (files::Error::Io { .. } | files::Error::Damaged { .. })) => {
+                Error::Identity { directory: directory.display().to_string(), source }
+            }
+            other => other,
+        })
+    }
+
+    fn read(directory: &Path) -> Result<Self, Error> {
         let facts = read_facts(directory)?.ok_or_else(|| Error::NotJoined(directory.display().to_string()))?;
         let key = read_key(directory)?;
         let read = |name: &str| -> Result<Vec<CertificateDer<'static>>, files::Error> {

@@ -93,7 +93,9 @@ enum Trust {
 /// What is wrong with a controller, beyond what X.509 knows.
 #[derive(Debug, thiserror::Error)]
 enum Stranger {
-    #[error("it belongs to another installation: its CA has the fingerprint {shown}, the join string names {wanted}")]
+    #[error(
+        "it belongs to another installation: its CA has the fingerprint {shown}, the join string names {wanted}; make a join string there with `quell token create`"
+    )]
     OtherAuthority { shown: String, wanted: String },
     #[error("it is the controller of installation {shown}, not of {wanted}")]
     OtherInstallation { shown: String, wanted: String },
@@ -219,7 +221,9 @@ fn reason(error: &rustls::Error) -> String {
         rustls::Error::InvalidCertificate(error) => match error {
             CertificateError::Other(OtherError(other)) => other.to_string(),
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-                "its certificate is not of this installation's CA".to_owned()
+                "its certificate is not of this installation's CA: compare the address with that of the controller, or use a \
+                 profile or a join string of the installation that is there"
+                    .to_owned()
             }
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 "its certificate is not valid yet: compare this machine's clock with the controller's".to_owned()
@@ -239,7 +243,8 @@ fn reason(error: &rustls::Error) -> String {
         }
         rustls::Error::AlertReceived(
             Alert::UnknownCA | Alert::DecryptError | Alert::BadCertificate | Alert::CertificateUnknown,
-        ) => "the controller does not know this certificate: it was issued by another installation".to_owned(),
+        ) => "the controller does not know this certificate: it was issued by another installation; use a profile of \
+              this one, or join it".to_owned(),
         rustls::Error::InvalidMessage(_) => "what listens there does not speak TLS".to_owned(),
         other => other.to_string(),
     }
