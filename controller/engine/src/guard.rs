@@ -79,21 +79,27 @@ pub(crate) const GUARDS: &[Guard] = &[
     Guard { name: "symptom", verdict: symptom::verdict, each_wave: false },
     Guard { name: "dependency", verdict: dependency::verdict, each_wave: false },
     Guard { name: "require", verdict: require::verdict, each_wave: false },
-    Guard { name: "calendar", verdict: calendar::verdict, each_wave: false },
+    Guard { name: "calendar", verdict: calendar::verdict, each_wave: true },
     Guard { name: "cooldown", verdict: cooldown::verdict, each_wave: false },
     Guard { name: "budget", verdict: budget::verdict, each_wave: false },
     Guard { name: "once", verdict: once::verdict, each_wave: false },
-    Guard { name: "disturb", verdict: disturb::verdict, each_wave: false },
-    Guard { name: "keepHealthy", verdict: keep_healthy::verdict, each_wave: false },
+    Guard { name: "disturb", verdict: disturb::verdict, each_wave: true },
+    Guard { name: "keepHealthy", verdict: keep_healthy::verdict, each_wave: true },
     Guard { name: "resource", verdict: resource::verdict, each_wave: false },
     Guard { name: "settle", verdict: settle::verdict, each_wave: false },
-    Guard { name: "online", verdict: online::verdict, each_wave: true },
+    // Not before each wave: a host that left must not stop the others; its commands end without it.
+    Guard { name: "online", verdict: online::verdict, each_wave: false },
     Guard { name: "approval", verdict: approval::verdict, each_wave: false },
 ];
 
 /// The first "no".
 pub(crate) fn first_no(context: &Context<'_>) -> Option<Hold> {
     GUARDS.iter().find_map(|guard| (guard.verdict)(context))
+}
+
+/// The first "no" to a further step inside a wave: what people hold stops there too.
+pub(crate) fn first_no_to_step(context: &Context<'_>) -> Option<Hold> {
+    frozen::verdict(context).or_else(|| host_hold::verdict(context))
 }
 
 /// The first "no" to a further wave.

@@ -79,6 +79,14 @@ pub(crate) struct Group {
 }
 
 impl Group {
+    /// Whether a plan disturbs this group.
+    pub(crate) fn has(&self, plan: &PlanRow) -> bool {
+        match &self.service {
+            Some(service) => plan.service.as_ref() == Some(service),
+            None => plan.service.is_none() && plan.policy == self.policy,
+        }
+    }
+
     /// Whether an act disturbed this group.
     pub(crate) fn is_of(&self, row: &LedgerRow) -> bool {
         match &self.service {

@@ -6,13 +6,15 @@ use crate::{ledger, state::Hold, windows::after};
 pub(super) fn verdict(context: &Context<'_>) -> Option<Hold> {
     let policy = &context.compiled?.policy;
     let plan = context.plan;
-    let last = ledger::times(context.view.state, |row| {
+    // From the last act on: a plan that goes in waves may act for longer than the cool-down lasts.
+    let last = ledger::rows(context.view.state, |row| {
         row.policy.as_ref() == Some(&policy.name)
             && row.target == plan.target
             && row.plan != plan.id
             && (row.incident.is_none() || row.incident != plan.incident)
     })
-    .pop()?;
+    .map(|row| row.at)
+    .max()?;
     let until = after(last, policy.guards.cooldown);
     (until > context.view.now).then(|| {
         let reason = format!(

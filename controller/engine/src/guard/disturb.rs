@@ -8,7 +8,7 @@ use quell_model::name::HostName;
 use super::Context;
 use crate::{
     ledger, service,
-    state::Hold,
+    state::{Hold, PlanState},
     windows::{after, before},
 };
 
@@ -23,7 +23,18 @@ pub(super) fn verdict(context: &Context<'_>) -> Option<Hold> {
         row.at > since && row.plan != context.plan.id && group.is_of(row) && group.members.contains(&row.host)
     })
     .collect();
-    let lately: BTreeSet<&HostName> = rows.iter().map(|row| &row.host).collect();
+    let state = context.view.state;
+    // What is under way counts with all its hosts: it will come to those that it has not touched yet.
+    let under_way = state
+        .live
+        .plans
+        .iter()
+        .filter_map(|id| state.plans.get(id))
+        .filter(|other| other.id != context.plan.id && !other.dry_run && group.has(other))
+        .filter(|other| matches!(other.state, PlanState::Running | PlanState::Verifying))
+        .flat_map(|other| &other.hosts)
+        .filter(|host| group.members.contains(*host));
+    let lately: BTreeSet<&HostName> = rows.iter().map(|row| &row.host).chain(under_way).collect();
     let own: BTreeSet<&HostName> = context.plan.hosts.iter().filter(|host| group.members.contains(*host)).collect();
     let total = lately.union(&own).count();
     if own.is_empty() || total <= limit.limit as usize {

@@ -231,6 +231,13 @@ fn next_steps(turn: &mut Turn<'_>, plan: &PlanRow, commands: &[Arc<CommandRow>])
             row.hold = None;
             row.next_wave_at = None;
         });
+    } else if commands.iter().any(|command| command.sent_at.is_some()) {
+        let hold = with_context(turn, plan, guard::first_no_to_step);
+        let until = hold.as_ref().map(|hold| hold.until);
+        hold_plan(turn, plan, hold);
+        if let Some(until) = until {
+            return until;
+        }
     }
     let group: Vec<Arc<CommandRow>> = commands
         .iter()
@@ -449,6 +456,8 @@ fn begins_undo(turn: &mut Turn<'_>, plan: &PlanRow) -> bool {
         undo.undoes = Some(command.id);
         undo.step = steps + place;
         undo.state = CommandState::Waiting;
+        undo.fence = 0;
+        undo.preview = Vec::new();
         (undo.sent_at, undo.not_after, undo.ended_at, undo.outcome) = (None, None, None, None);
         let key = format!("{} undo {} {} 1", plan.hash, command.step, command.host);
         undo.idempotency_key = quell_model::digest::Digest::of(key.as_bytes()).to_string();

@@ -1,0 +1,83 @@
+//! Who is meant: nothing said means nobody, and never more than was said.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use quell_engine::input::{Refusal, Reply, Request};
+use quell_model::{name::HostName, selector::Selector};
+
+use super::farm::over;
+use crate::world::World;
+
+fn labels() -> impl Strategy<Value = BTreeMap<String, String>> {
+    let value = prop_oneof![Just("a"), Just("b")];
+    prop::collection::btree_map(
+        prop_oneof![Just("x"), Just("y"), Just("z")].prop_map(str::to_owned),
+        value.prop_map(str::to_owned),
+        0..3,
+    )
+}
+
+fn selector() -> impl Strategy<Value = Selector> {
+    prop_oneof![
+        1 => Just(Selector::Nobody),
+        1 => Just(Selector::All),
+        // Not by way of `Selector::labels`: a selector over no labels may come from anywhere.
+        6 => labels().prop_map(Selector::Labels),
+    ]
+}
+
+/// Whom the words mean, by the words.
+fn meant(selector: &Selector, hosts: &BTreeMap<HostName, BTreeMap<String, String>>) -> BTreeSet<HostName> {
+    let wanted = match selector {
+        Selector::Nobody => return BTreeSet::new(),
+        Selector::All => return hosts.keys().cloned().collect(),
+        Selector::Labels(labels) if labels.is_empty() => return BTreeSet::new(),
+        Selector::Labels(labels) => labels,
+    };
+    let has_all = |labels: &BTreeMap<String, String>| wanted.iter().all(|pair| labels.iter().any(|own| own == pair));
+    hosts.iter().filter(|(_, labels)| has_all(labels)).map(|(host, _)| host.clone()).collect()
+}
+
+#[test]
+fn a_run_covers_whom_its_selector_means_and_nobody_else() {
+    over(40, &(prop::collection::vec(labels(), 1..6), selector()), |(fleet, selector)| {
+        let mut world = World::begin("2026-11-23T10:00:00+01:00");
+        let mut hosts = BTreeMap::new();
+        for (number, labels) in fleet.iter().enumerate() {
+            let name = format!("host{number}");
+            let pairs: Vec<(&str, &str)> = labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+            world.join(&name, &pairs);
+            hosts.insert(name.parse().unwrap(), labels.clone());
+        }
+        let meant = meant(&selector, &hosts);
+        let records = world.records.len();
+        let request = Request::Run {
+            action: "exec".to_owned(),
+            selector,
+            with: serde_json::json!({ "argv": ["/bin/true"] }).as_object().unwrap().clone(),
+            waves: Vec::new(),
+            dry_run: false,
+            timeout: std::time::Duration::from_secs(30),
+            reason: "why not".to_owned(),
+            request_id: String::new(),
+        };
+        match world.ask("ann", request) {
+            Ok(Reply::Plan { targets, .. }) => {
+                assert_eq!(targets as usize, meant.len());
+                assert!(!meant.is_empty());
+            }
+            Ok(other) => panic!("{other:?} is no plan"),
+            Err(refusal) => {
+                assert!(matches!(refusal, Refusal::Invalid(_)), "{refusal}");
+                assert!(meant.is_empty(), "{meant:?} were meant: {refusal}");
+                assert_eq!(world.records.len(), records, "a refusal changes nothing");
+            }
+        }
+        world.run("30m");
+        let touched: BTreeSet<HostName> =
+            world.agents.iter().filter(|(_, agent)| !agent.effects.is_empty()).map(|(host, _)| host.clone()).collect();
+        assert_eq!(touched, meant, "{}", world.story());
+        touched.len()
+    });
+}
