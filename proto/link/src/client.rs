@@ -133,7 +133,9 @@ pub fn explain(status: &Status) -> Option<String> {
             return Some(ours.to_string());
         }
         if let Some(error) = error.downcast_ref::<std::io::Error>() {
-            return Some(error.to_string());
+            return Some(format!(
+                "{error}; the controller may have stopped, or the certificate is of another installation"
+            ));
         }
         cause = error.source();
     }
