@@ -69,7 +69,8 @@ fn look(path: &Path, parse: Option<&Regex>) -> Attempt {
         Ok((content, mut fields)) => {
             let value = match parse {
                 None => Some(content.trim_ascii()),
-                Some(pattern) => pattern.captures(&content).map(|captures| {
+                // Without the newline at its end, which `echo 15 > file` leaves: a pattern's `$` means the end.
+                Some(pattern) => pattern.captures(content.trim_ascii()).map(|captures| {
                     captures.get(1).or_else(|| captures.get(0)).map_or(&b""[..], |group| group.as_bytes())
                 }),
             };
@@ -128,6 +129,7 @@ mod tests {
     fn the_value_is_what_the_pattern_captures_or_the_whole() {
         assert_eq!(value(b" 15 \n", None).as_deref(), Some("15"));
         assert_eq!(value(b"processed 16\noutstanding 3\n", Some(r"outstanding (\d+)")).as_deref(), Some("3"));
+        assert_eq!(value(b"15\n", Some(r"^(\d+)$")).as_deref(), Some("15"));
         assert_eq!(value(b"ready", Some("ready")).as_deref(), Some("ready"));
         assert_eq!(value(b"processed 16", Some(r"outstanding (\d+)")), None);
     }
