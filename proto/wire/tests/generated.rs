@@ -1,7 +1,7 @@
 //! Holds the checked-in code to the `.proto` files: regenerates both halves and compares.
 //!
 //! `QUELL_REGENERATE=1 cargo test -p quell-wire` writes instead.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic, and reads and writes files")]
 
 use std::path::{Path, PathBuf};
 
