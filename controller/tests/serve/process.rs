@@ -147,7 +147,7 @@ fn what_cannot_be_served_is_one_line_with_a_remedy() {
 
     let data = made(directory.path());
     let serve = ["serve", "--data-dir", text(&data)];
-    assert_refused(&["init", "--data-dir", text(&data)], 1, &["holds a controller already"]);
+    assert_refused(&["init", "--data-dir", text(&data)], INVALID, &["holds a controller already"]);
 
     let config = data.join("controller.toml");
     let good = std::fs::read_to_string(&config).unwrap();
