@@ -93,7 +93,7 @@ fn a_damaged_backup_is_refused_and_leaves_nothing() {
     fs::write(archive.join(LIST), "{").unwrap();
     assert!(matches!(restore(&archive, &back), Err(Error::Archive(_))));
     fs::remove_file(archive.join(LIST)).unwrap();
-    assert!(matches!(restore(&archive, &back), Err(Error::Io { .. })), "it was not finished");
+    assert!(matches!(restore(&archive, &back), Err(Error::Archive(_))), "it was not finished");
 }
 
 #[test]

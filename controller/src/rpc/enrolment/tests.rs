@@ -222,8 +222,9 @@ async fn what_is_not_a_request_is_refused_without_a_trace() {
         csr_der: csr,
         agent_version: "0.1.0".to_owned(),
     };
-    // The record of its start comes first.
-    controller.handle.ask(|_, _, _| ()).await.unwrap();
+    // The records of its start come first: the right to write, and the start itself.
+    let mut head = controller.handle.watch();
+    head.wait_for(|head| head.sequence >= 2).await.unwrap();
     let before = controller.handle.head();
     for bad in [
         JoinRequest { token: String::new(), ..good.clone() },
