@@ -108,7 +108,8 @@ fn check(directory: &Path, acks: &Path) -> anyhow::Result<()> {
 
 /// On a disk of a few MiB.
 fn full(directory: &Path, ballast: &Path) -> anyhow::Result<()> {
-    let mut store = DiskStore::create(directory, Options { keep_bytes: 1 << 30, reserve_bytes: 1 << 20, ..small() })?;
+    let options = || Options { keep_bytes: 1 << 30, reserve_bytes: 1 << 20, ..small() };
+    let mut store = DiskStore::create(directory, options())?;
     let fence = store.lease("filler", Timestamp::now())?;
     while !store.is_full() {
         commit(&mut store, fence, 1).context("the disk was full before the store said so")?;
@@ -125,7 +126,7 @@ fn full(directory: &Path, ballast: &Path) -> anyhow::Result<()> {
     ensure!(last >= told + 50, "only {} records found room after the disk was full", last - told);
     println!("full after record {told}; {} more found room in the reserve; then: {refused}", last - told);
     drop(store);
-    let mut store = DiskStore::open(directory, small()).context("opening on a full disk")?;
+    let mut store = DiskStore::open(directory, options()).context("opening on a full disk")?;
     ensure!(store.reader().head().sequence == last, "something acknowledged is lost");
     ensure!(store.is_full(), "the store forgot that the disk is full");
     fs::remove_file(ballast)?;
