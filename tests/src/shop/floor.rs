@@ -230,7 +230,13 @@ impl Floor {
     pub fn settings(&self) -> Vec<Setting> {
         let place = |name, value: String| Setting { name, value, shortened_from: None };
         let short = |name, value: &str, usual| Setting { name, value: value.to_owned(), shortened_from: Some(usual) };
-        let watched = format!("disk.holds({:?}) || disk.holds({:?})", self.data().join("x"), self.app().join("x"));
+        // A host without these budgets holds the paths on its root, which may be as full as it likes: only a budget
+        // is so small.
+        let watched = format!(
+            "disk.free_bytes <= {APP_CAPACITY} && (disk.holds({:?}) || disk.holds({:?}))",
+            self.data().join("x"),
+            self.app().join("x"),
+        );
         vec![
             place("ordersDir", self.orders().display().to_string()),
             place("appLog", self.app().join("app.log").display().to_string()),
