@@ -53,6 +53,7 @@ spec:
     - name: restart
       do: [{ action: service.restart, with: { service: sleeper }, timeout: 10s }]
       verify: { that: '!signal.down', stable: 0s, within: 10s }
+      rollout: { settle: 0s }
   guards:
     cooldown: 0s
     budget: { perTarget: 100000, perPolicy: 100000, within: 24h }
