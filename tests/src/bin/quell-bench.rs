@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo build --release --workspace --bins --examples
-//! target/release/quell-bench restart --runs 30
+//! target/release/quell-bench restart --runs 1
 //! target/release/quell-bench rest --seconds 120
 //! ```
 
@@ -21,7 +21,7 @@ enum What {
     /// From the kill of a supervised process to its running again.
     Restart {
         /// How often.
-        #[arg(long, default_value_t = 30)]
+        #[arg(long, default_value_t = 1)]
         runs: usize,
     },
     /// Memory and CPU time of an agent at rest.
