@@ -1,0 +1,199 @@
+//! Plans: what is to be done exactly, the approval that it needs, and how it stands.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
+use quell_model::{
+    digest::Digest,
+    name::{FullName, HostName, Target},
+    value::Value,
+};
+use serde::{Deserialize, Serialize};
+
+use super::Hold;
+use crate::id::{CommandId, IncidentId, PlanId};
+
+/// An exact plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanRow {
+    /// Its number.
+    pub id: PlanId,
+    /// SHA-256 of [`PlanRow::canonical`]: what is approved, what agents check.
+    pub hash: Digest,
+    /// RFC 8785 JSON of what is to be done: policy digest, rung, steps with frozen values, hosts in waves.
+    pub canonical: String,
+    /// The incident; absent for a schedule's or a person's run.
+    pub incident: Option<IncidentId>,
+    /// The policy; absent for a person's run.
+    pub policy: Option<FullName>,
+    /// Digest of the policy's manifest.
+    pub policy_digest: Option<Digest>,
+    /// The target.
+    pub target: Target,
+    /// The rung's name, and its index.
+    pub rung: String,
+    /// Its index on the ladder.
+    pub rung_index: usize,
+    /// Who asked for it; a policy's plan has no requester.
+    pub requester: Option<String>,
+    /// Why a person asked for it.
+    #[serde(default)]
+    pub reason: String,
+    /// How it stands.
+    pub state: PlanState,
+    /// Values frozen into it.
+    pub values: BTreeMap<String, Value>,
+    /// Its commands in the order in which they run: by wave, then step.
+    pub commands: Vec<CommandId>,
+    /// Sizes of its waves.
+    pub waves: Vec<u32>,
+    /// The wave that runs, from 0.
+    #[serde(default)]
+    pub wave: usize,
+    /// Pause between waves.
+    pub settle: Duration,
+    /// It stops after one more failure than this.
+    pub max_errors: u32,
+    /// When it was made,
+    pub created_at: Timestamp,
+    /// begun,
+    pub started_at: Option<Timestamp>,
+    /// carried out: what verification counts from,
+    pub acted_at: Option<Timestamp>,
+    /// and over.
+    pub ended_at: Option<Timestamp>,
+    /// Since when the symptom's verification holds without a break.
+    pub verified_since: Option<Timestamp>,
+    /// How verification went, in words.
+    #[serde(default)]
+    pub verification: String,
+    /// The approval that it needs.
+    pub needs: Option<Needs>,
+    /// The votes.
+    #[serde(default)]
+    pub votes: Vec<Vote>,
+    /// Why it waits.
+    pub hold: Option<Hold>,
+    /// Nothing is changed.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Identifier of the request that asked for it.
+    #[serde(default)]
+    pub request_id: String,
+    /// Hosts disturbed: counted for `disturb`.
+    #[serde(default)]
+    pub hosts: Vec<HostName>,
+    /// The service that they belong to.
+    #[serde(default)]
+    pub service: Option<String>,
+    /// Resources that it holds: `planthost1 unit:named`.
+    #[serde(default)]
+    pub resources: Vec<String>,
+    /// Whether a timetable asked for it.
+    #[serde(default)]
+    pub scheduled: bool,
+    /// What it uses up of what may happen only once.
+    #[serde(default)]
+    pub onces: Vec<PlannedOnce>,
+    /// How many hosts of the service may be disturbed, fixed when it was made; absent: none are disturbed.
+    #[serde(default)]
+    pub disturb: Option<DisturbLimit>,
+    /// When the next wave may be judged.
+    #[serde(default)]
+    pub next_wave_at: Option<Timestamp>,
+    /// Why nothing more of it is sent but what runs in any case.
+    #[serde(default)]
+    pub stopped: Option<String>,
+    /// How it ends once what runs in any case (undo, `finally`) has ended.
+    #[serde(default)]
+    pub closing: Option<PlanState>,
+    /// What was chosen by the people who approved it.
+    #[serde(default)]
+    pub choice: Option<String>,
+}
+
+/// Something that a plan may do only once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedOnce {
+    /// The key.
+    pub key: String,
+    /// For how long it is used up; absent: as long as the incident is remembered.
+    pub within: Option<Duration>,
+}
+
+/// How many hosts of a service may be disturbed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DisturbLimit {
+    /// So many,
+    pub limit: u32,
+    /// of so many that count,
+    pub eligible: u32,
+    /// over so long.
+    pub over: Duration,
+}
+
+/// How a plan stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PlanState {
+    /// It waits for an approval.
+    Proposed,
+    /// It may start as soon as nothing holds it.
+    Held,
+    /// Its commands run.
+    Running,
+    /// Its commands have ended; the symptom is being judged.
+    Verifying,
+    /// The symptom is gone (for a person's run: the actions succeeded).
+    Succeeded,
+    /// It did not help, or an action failed.
+    Failed,
+    /// People said no.
+    Denied,
+    /// Nobody answered in time.
+    Expired,
+    /// The symptom went away first, or a person stopped it.
+    Cancelled,
+    /// The world moved: a newer plan took its place.
+    Superseded,
+}
+
+impl PlanState {
+    /// Whether it is over.
+    pub fn has_ended(self) -> bool {
+        !matches!(self, Self::Proposed | Self::Held | Self::Running | Self::Verifying)
+    }
+}
+
+/// An approval that a plan needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Needs {
+    /// The role.
+    pub role: String,
+    /// How many distinct people.
+    pub count: u32,
+    /// When the question falls.
+    pub expires: Timestamp,
+    /// What can be chosen.
+    pub choices: Vec<String>,
+    /// How often people are reminded.
+    pub remind: Option<Duration>,
+    /// When they were last.
+    pub reminded_at: Timestamp,
+}
+
+/// A vote on a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vote {
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub who: String,
+    /// What was chosen.
+    pub choice: String,
+    /// Why.
+    pub reason: String,
+    /// Whether it is a no.
+    pub denied: bool,
+}
