@@ -70,25 +70,41 @@ pub(crate) struct Guard {
     pub(crate) each_wave: bool,
 }
 
-/// All guards in the order in which they are asked.
+/// All guards in the order in which they are asked, each with why it is asked again before a further wave or not.
 pub(crate) const GUARDS: &[Guard] = &[
-    Guard { name: "mode", verdict: mode::verdict, each_wave: false },
+    // Again: the leave to act may have been taken back. It stops the plan, which then comes to its end.
+    Guard { name: "mode", verdict: mode::verdict, each_wave: true },
+    // Again: the rest of the plan goes by timers and calendars too.
     Guard { name: "clock", verdict: clock::verdict, each_wave: true },
+    // Again: what people hold is held, however far a plan has come.
     Guard { name: "frozen", verdict: frozen::verdict, each_wave: true },
+    // Again: a host's administrator has the last word at every moment.
     Guard { name: "hostHold", verdict: host_hold::verdict, each_wave: true },
-    Guard { name: "symptom", verdict: symptom::verdict, each_wave: false },
+    // Again for the symptom of one host; a rollout over the fleet is one act, whose own waves move the symptom.
+    Guard { name: "symptom", verdict: symptom::verdict, each_wave: true },
+    // Once: what is below waits for this plan's end, so that each would wait for the other for ever.
     Guard { name: "dependency", verdict: dependency::verdict, each_wave: false },
+    // Once: the first wave may change what a requirement reads.
     Guard { name: "require", verdict: require::verdict, each_wave: false },
+    // Again: a wave is not begun after closing time.
     Guard { name: "calendar", verdict: calendar::verdict, each_wave: true },
+    // Once: it counts the time between remedies, and a plan is one remedy.
     Guard { name: "cooldown", verdict: cooldown::verdict, each_wave: false },
+    // Once: a plan is one act, however many waves it has.
     Guard { name: "budget", verdict: budget::verdict, each_wave: false },
+    // Once: it is used up when the plan starts.
     Guard { name: "once", verdict: once::verdict, each_wave: false },
+    // Again: others may have disturbed hosts of the service since.
     Guard { name: "disturb", verdict: disturb::verdict, each_wave: true },
+    // Again: each wave takes its own members, and others may have fallen ill since.
     Guard { name: "keepHealthy", verdict: keep_healthy::verdict, each_wave: true },
+    // Once: a plan that runs holds its resources until it ends.
     Guard { name: "resource", verdict: resource::verdict, each_wave: false },
+    // Once: between its waves a plan pauses by itself.
     Guard { name: "settle", verdict: settle::verdict, each_wave: false },
-    // Not before each wave: a host that left must not stop the others; its commands end without it.
+    // Once: a host that left must not stop the others; its commands end without it.
     Guard { name: "online", verdict: online::verdict, each_wave: false },
+    // Once: people approved the whole plan.
     Guard { name: "approval", verdict: approval::verdict, each_wave: false },
 ];
 

@@ -202,7 +202,7 @@ pub(crate) fn leader(turn: &Turn<'_>, incident: &IncidentRow) -> Option<FullName
 }
 
 /// Whether no alert feeds it any more.
-fn has_cleared(state: &State, incident: &IncidentRow) -> bool {
+pub(crate) fn has_cleared(state: &State, incident: &IncidentRow) -> bool {
     incident.policies.iter().all(|policy| {
         let alert = state.alerts.get(&(policy.clone(), incident.target.clone()));
         alert.is_none_or(|alert| alert.state != AlertState::Firing || alert.incident != Some(incident.id))

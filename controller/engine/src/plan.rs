@@ -3,6 +3,7 @@
 
 mod candidate;
 pub(crate) mod rollout;
+mod stop;
 mod verify;
 
 use jiff::Timestamp;

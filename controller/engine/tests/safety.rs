@@ -21,4 +21,5 @@ mod safety {
     mod restart;
     mod rollout;
     mod scope;
+    mod waves;
 }

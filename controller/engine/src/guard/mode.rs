@@ -6,7 +6,15 @@ use super::Context;
 use crate::{breaker::effective_mode, state::Hold};
 
 pub(super) fn verdict(context: &Context<'_>) -> Option<Hold> {
-    let policy = &context.compiled?.policy;
+    let name = context.plan.policy.as_ref()?;
+    let Some(compiled) = context.compiled else {
+        return Some(context.no(
+            "mode",
+            format!("{name} is gone, or has no rung {} any more", context.plan.rung),
+            None,
+        ));
+    };
+    let policy = &compiled.policy;
     let mode = effective_mode(context.view.state, policy);
     let why = match (context.view.state.breakers.get(&policy.name), &context.view.state.meta.observe_only) {
         (_, Some(reason)) => format!(" ({reason})"),

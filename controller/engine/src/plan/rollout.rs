@@ -7,9 +7,12 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use quell_model::policy::Otherwise;
 
-use super::{end, end_unsent, hold_plan, rung_of, with_context};
+use super::{
+    end, end_unsent, hold_plan, rung_of,
+    stop::{begins_undo, fail, is_enough, leave_out, stop_after_errors, take_back},
+    with_context,
+};
 use crate::{
     Effect,
     draft::Entry,
@@ -22,8 +25,6 @@ use crate::{
 
 /// An agent begins a command within this time of its sending, or not at all.
 const START_WITHIN: Duration = Duration::from_secs(120);
-/// A rung of which nothing was begun is tried so often before it counts as failed.
-const TRIES: usize = 3;
 /// How long after a command must have ended its outcome is waited for.
 const GRACE: Duration = Duration::from_secs(60);
 
@@ -50,7 +51,11 @@ pub(super) fn advance(turn: &mut Turn<'_>, id: PlanId) -> Option<Timestamp> {
             fail(turn, &plan, plan.stopped.as_deref().unwrap_or_default());
             None
         }
-        Stage::Finally if plan.closing.is_none() && plan.stopped.is_some() && begins_undo(turn, &plan) => None,
+        Stage::Finally
+            if plan.closing.is_none() && plan.stopped.is_some() && begins_undo(turn, &plan, PlanState::Failed) =>
+        {
+            None
+        }
         Stage::Undo | Stage::Finally => {
             send_first_group(turn, &plan, &commands);
             turn.touch(Subject::Plan(id));
@@ -95,7 +100,7 @@ fn is_live(command: &CommandRow) -> bool {
     matches!(command.state, CommandState::Sent | CommandState::Begun)
 }
 
-fn has_failed(command: &CommandRow) -> bool {
+pub(super) fn has_failed(command: &CommandRow) -> bool {
     command.outcome.as_ref().is_some_and(|outcome| !outcome.kind.is_success() && outcome.kind != OutcomeKind::Skipped)
 }
 
@@ -184,43 +189,21 @@ pub(crate) fn word(kind: OutcomeKind) -> &'static str {
     }
 }
 
-/// Stops the plan after one failure more than it may have.
-fn stop_after_errors(turn: &mut Turn<'_>, plan: &PlanRow, commands: &[Arc<CommandRow>]) {
-    let failed: std::collections::BTreeSet<_> = commands
-        .iter()
-        .filter(|command| !command.finally && command.undoes.is_none() && has_failed(command))
-        .map(|command| &command.host)
-        .collect();
-    if failed.len() > plan.max_errors as usize {
-        let last =
-            commands.iter().rev().find(|command| has_failed(command)).and_then(|command| command.outcome.as_ref());
-        let summary = last.map(|outcome| outcome.summary.clone()).unwrap_or_default();
-        let why = format!("{} of {} hosts failed, {} may: {summary}", failed.len(), plan.hosts.len(), plan.max_errors);
-        turn.draft.change::<PlanRow>(&plan.id, |row| row.stopped = Some(why.clone()));
-    }
-}
-
-/// Ends what will not be begun any more.
-fn leave_out(turn: &mut Turn<'_>, plan: &PlanRow, commands: &[Arc<CommandRow>]) {
-    let why = plan.stopped.clone().unwrap_or_else(|| "the plan is over".to_owned());
-    for command in commands
-        .iter()
-        .filter(|command| command.state == CommandState::Waiting && !command.finally && command.undoes.is_none())
-    {
-        let was_there = commands.iter().any(|other| other.host == command.host && other.sent_at.is_some());
-        let kind = if was_there { OutcomeKind::Skipped } else { OutcomeKind::NotStarted };
-        end_unsent(turn, command, kind, &why);
-    }
-}
-
 /// Sends the next step of the wave, or begins the next wave when it may.
 fn next_steps(turn: &mut Turn<'_>, plan: &PlanRow, commands: &[Arc<CommandRow>]) -> Option<Timestamp> {
     let first = commands.iter().find(|command| command.state == CommandState::Waiting && !command.finally)?;
     if first.wave > plan.wave {
+        if is_enough(turn, plan, commands) {
+            return None;
+        }
         if let Some(wait) = settle_wave(turn, plan, commands) {
             return Some(wait);
         }
         if let Some(hold) = with_context(turn, plan, guard::first_no_to_wave) {
+            if hold.guard == "mode" {
+                take_back(turn, plan, &hold.reason);
+                return None;
+            }
             let until = hold.until;
             hold_plan(turn, plan, Some(hold));
             return until;
@@ -396,79 +379,4 @@ fn conclude(turn: &mut Turn<'_>, plan: &PlanRow, commands: &[Arc<CommandRow>]) {
         .maybe_id("incident", plan.incident),
     );
     turn.touch(Subject::Plan(plan.id));
-}
-
-/// Whether nothing of a plan was ever begun: its orders were cancelled, or did not arrive in time.
-fn was_never_begun(turn: &Turn<'_>, plan: &PlanRow) -> bool {
-    let mut sent = commands(turn, plan).into_iter().filter(|command| command.sent_at.is_some()).peekable();
-    sent.peek().is_some()
-        && sent.all(|command| command.outcome.as_ref().is_some_and(|outcome| outcome.kind == OutcomeKind::NotStarted))
-}
-
-/// Whether an incident may try a rung again of which nothing was begun.
-fn may_try_again(turn: &Turn<'_>, plan: &PlanRow) -> bool {
-    let Some(incident) = plan.incident.and_then(|id| turn.state().incidents.get(&id)) else { return false };
-    let earlier = incident.plans.iter().filter_map(|id| turn.state().plans.get(id));
-    earlier.filter(|other| other.rung == plan.rung && other.state == PlanState::Cancelled).count() < TRIES
-}
-
-/// Ends a plan that failed, after its undo where its rung wants one.
-pub(super) fn fail(turn: &mut Turn<'_>, plan: &PlanRow, why: &str) {
-    let why = why.to_owned();
-    if was_never_begun(turn, plan) && may_try_again(turn, plan) {
-        end(turn, plan.id, PlanState::Cancelled, "nothing of it was begun");
-        return;
-    }
-    turn.draft.change::<PlanRow>(&plan.id, |row| why.clone_into(&mut row.verification));
-    let Some(current) = turn.state().plans.get(&plan.id).cloned() else { return };
-    if !begins_undo(turn, &current) {
-        end(turn, plan.id, PlanState::Failed, &why);
-    }
-}
-
-/// Adds the commands that undo what succeeded, last first, when the rung wants that; says whether there are any.
-fn begins_undo(turn: &mut Turn<'_>, plan: &PlanRow) -> bool {
-    let wants = rung_of(turn, plan).is_some_and(|(_, rung)| rung.otherwise == Otherwise::Undo);
-    if !wants || plan.closing.is_some() {
-        return false;
-    }
-    let done: Vec<Arc<CommandRow>> = commands(turn, plan)
-        .into_iter()
-        .filter(|command| command.undoes.is_none() && !command.finally)
-        .filter(|command| command.outcome.as_ref().is_some_and(|outcome| outcome.kind == OutcomeKind::Succeeded))
-        .collect();
-    let why =
-        if plan.verification.is_empty() { plan.stopped.clone().unwrap_or_default() } else { plan.verification.clone() };
-    turn.draft.change::<PlanRow>(&plan.id, |row| {
-        row.closing = Some(PlanState::Failed);
-        row.state = PlanState::Running;
-        row.verification = why;
-    });
-    if done.is_empty() {
-        turn.touch(Subject::Plan(plan.id));
-        return true;
-    }
-    let steps = commands(turn, plan).iter().map(|command| command.step).max().unwrap_or(0) + 1;
-    for (place, command) in done.iter().rev().enumerate() {
-        let id = CommandId(turn.draft.number("cmd"));
-        let mut undo = CommandRow::clone(command);
-        undo.id = id;
-        undo.undoes = Some(command.id);
-        undo.step = steps + place;
-        undo.state = CommandState::Waiting;
-        undo.fence = 0;
-        undo.preview = Vec::new();
-        (undo.sent_at, undo.not_after, undo.ended_at, undo.outcome) = (None, None, None, None);
-        let key = format!("{} undo {} {} 1", plan.hash, command.step, command.host);
-        undo.idempotency_key = quell_model::digest::Digest::of(key.as_bytes()).to_string();
-        turn.draft.put(id, undo);
-        turn.draft.change::<PlanRow>(&plan.id, |row| row.commands.push(id));
-    }
-    turn.record(
-        Entry::new("planUndone", crate::Actor::Controller, format!("{} did not help; what it did is undone", plan.id))
-            .id("plan", plan.id)
-            .maybe_id("incident", plan.incident),
-    );
-    turn.touch(Subject::Plan(plan.id));
-    true
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use quell_model::{condition::Condition, name::HostName, probe::ProbeKey, value::Truth};
 
-use super::{end, rollout, rung_of};
+use super::{end, rollout, rung_of, stop};
 use crate::{
     Effect,
     id::PlanId,
@@ -44,7 +44,7 @@ pub(super) fn reconcile(turn: &mut Turn<'_>, id: PlanId) -> Option<Timestamp> {
     if turn.now >= deadline {
         let span = crate::text::span(verify.within);
         let what = if truth == Truth::Unknown { "was not known to hold" } else { "did not hold" };
-        rollout::fail(turn, &plan, &format!("`{}` {what} within {span}", verify.that.text));
+        stop::fail(turn, &plan, &format!("`{}` {what} within {span}", verify.that.text));
         return None;
     }
     if due.is_some_and(|due| turn.now >= due) {
