@@ -38,6 +38,18 @@ impl Usage {
     }
 }
 
+/// Lets the controller ask for host samples as often as it does when it is told nothing: a fleet for tests looks more
+/// often.
+fn at_the_default_interval(fleet: &mut Fleet) -> anyhow::Result<()> {
+    fleet.stop_controller()?;
+    let file = fleet.controller_data().join("controller.toml");
+    let mut config: toml::Table = fs::read_to_string(&file)?.parse()?;
+    let agents = config.get_mut("agents").and_then(toml::Value::as_table_mut).context("a table for agents")?;
+    agents.remove("host_every").context("an interval for tests")?;
+    fs::write(&file, config.to_string())?;
+    fleet.start_controller()
+}
+
 /// Measures an agent for some time and reports.
 ///
 /// # Errors
@@ -45,6 +57,7 @@ impl Usage {
 pub fn measure(seconds: u64) -> anyhow::Result<String> {
     let scratch = tempfile::tempdir()?;
     let mut fleet = Fleet::start(Path::new(scratch.path()))?;
+    at_the_default_interval(&mut fleet)?;
     fleet.enrol(&Host { name: "resthost".to_owned(), labels: Vec::new(), agent_toml: String::new() })?;
     let pid = fleet.agent_pid("resthost").context("the agent runs")?;
     // The start itself is not rest: connections, the first samples, pages that are touched once.
@@ -52,11 +65,12 @@ pub fn measure(seconds: u64) -> anyhow::Result<String> {
     let before = Usage::of(pid)?;
     std::thread::sleep(Duration::from_secs(seconds));
     let after = Usage::of(pid)?;
-    let a_minute = (after.cpu - before.cpu) * 60.0 / std::time::Duration::from_secs(seconds).as_secs_f64();
+    let a_minute = (after.cpu - before.cpu) * 60.0 / Duration::from_secs(seconds).as_secs_f64();
     let mebibytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / 1_048_576.0);
     Ok(format!(
-        "an agent at rest for {seconds} s\n  resident   {}\n  anonymous  {}\n  CPU        {a_minute:.3} s a minute",
+        "an agent at rest for {seconds} s\n  resident   {}\n  anonymous  {}\n  of files   {}\n  CPU        {a_minute:.3} s a minute",
         mebibytes(after.resident),
         mebibytes(after.anonymous),
+        mebibytes(after.resident - after.anonymous),
     ))
 }

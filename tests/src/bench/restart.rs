@@ -2,77 +2,98 @@
 //!
 //! The bare limit is a watcher that waits on the process's descriptor and starts it again, deciding and recording
 //! nothing. Quell's figure includes the agent's report, the controller's decision, its durable commit, the command, the
-//! agent's journal (intent synced before the act) and the start.
+//! agent's journal (intent synced before the act) and the start. A second bare limit writes and syncs as often as Quell
+//! does before it starts the process. They take turns, so that the noise of the machine falls on all.
+//!
+//! Each run ends another service of one host, each with a policy of its own. One service that is killed again and again
+//! would be a recurrence, and then flap, and Quell is made to leave both to people. All guards stand at their defaults
+//! but one: `settle` is 0 s, because the runs follow each other on one host.
+
+mod bare;
 
 use std::{
+    fmt::Write as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, ensure};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
-use rustix::{
-    event::{PollFd, PollFlags, poll},
-    process::{PidfdFlags, pidfd_open},
-};
 
 use super::Spread;
 use crate::{
     fleet::{Fleet, Host, wait_for},
     shop::files,
 };
+use bare::Bare;
 
 /// How long one healing may take before the measurement is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The policy: a process that ended is started again, at once and always.
-const POLICY: &str = r#"
+/// How often it is looked whether the process runs again.
+const LOOK: Duration = Duration::from_micros(100);
+
+/// The host.
+const HOST: &str = "benchhost";
+
+/// Whom the policies name, and nobody is called.
+const CONTACT: &str = "\
 apiVersion: quell/v1
 kind: Contact
 metadata: { namespace: bench, name: nobody }
 spec:
   via: [log]
+";
+
+/// The policy for one service: when it does not run it is started again, at once.
+const POLICY: &str = "\
 ---
 apiVersion: quell/v1
 kind: Policy
-metadata: { namespace: bench, name: sleeper-down }
+metadata: { namespace: bench, name: SERVICE-down }
 spec:
-  description: The sleeper does not run.
+  description: SERVICE does not run.
   mode: enforce
   hosts: { matchLabels: { role: bench } }
   probes:
-    sleeper: { service: { name: sleeper }, every: 5s }
+    process: { service: { name: SERVICE }, every: 1s }
   signals:
-    down: '!probe.sleeper.ok'
+    down: '!probe.process.ok'
   trigger: { when: signal.down, for: 0s }
   ladder:
     - name: restart
-      do: [{ action: service.restart, with: { service: sleeper }, timeout: 10s }]
-      verify: { that: '!signal.down', stable: 0s, within: 10s }
+      do: [{ action: service.restart, with: { service: SERVICE }, timeout: 10s }]
+      verify: { that: '!signal.down', within: 10s }
       rollout: { settle: 0s }
-  guards:
-    cooldown: 0s
-    budget: { perTarget: 100000, perPolicy: 100000, within: 24h }
-    disturb: { hosts: 100000, percent: 100, over: 1s }
-  escalate: { to: nobody, after: 15m }
-"#;
+  escalate: { to: nobody }
+";
 
-/// Measures both and reports.
+/// Measures all and reports.
 ///
 /// # Errors
 /// A process does not come back.
 pub fn measure(runs: usize) -> anyhow::Result<String> {
     let scratch = tempfile::tempdir()?;
-    let bare = Spread::of(bare(scratch.path(), runs)?).context("no runs were asked for")?;
-    let quell = Spread::of(quell(scratch.path(), runs)?).context("no runs were asked for")?;
-    let ratio = quell.median.as_secs_f64() / bare.median.as_secs_f64();
+    let (mut bare, mut writing) = (Bare::start(scratch.path())?, Bare::writing(scratch.path())?);
+    let mut supervised = Supervised::start(scratch.path(), runs)?;
+    let [mut bare_times, mut writing_times, mut quell_times] = [const { Vec::new() }; 3];
+    for run in 0..runs {
+        supervised.is_calm(run)?;
+        bare_times.push(bare.kill()?);
+        writing_times.push(writing.kill()?);
+        quell_times.push(supervised.kill(run)?);
+    }
+    let spread = |times| Spread::of(times).context("no runs were asked for");
+    let (bare, writing, quell) = (spread(bare_times)?, spread(writing_times)?, spread(quell_times)?);
+    let ratio = |limit: Spread| quell.median.as_secs_f64() / limit.median.as_secs_f64();
     Ok(format!(
-        "restart after a kill, {runs} runs each\n  bare pidfd watcher  {bare}\n  quell               {quell}\n  \
-         ratio of the medians {ratio:.2}"
+        "restart after a kill, {runs} runs each, in turn\n  \
+         bare pidfd watcher              {bare}\n  \
+         a bare one that syncs two files {writing}\n  \
+         quell                           {quell}\n  \
+         ratio of the medians to the bare one {:.2}, to the one that syncs {:.2}",
+        ratio(bare),
+        ratio(writing)
     ))
 }
 
@@ -97,98 +118,99 @@ fn comes_back(pid_file: &Path, old: u64) -> anyhow::Result<u64> {
             return Ok(pid);
         }
         ensure!(started.elapsed() < PATIENCE, "the process did not come back within {PATIENCE:?}");
-        std::thread::sleep(Duration::from_micros(100));
+        std::thread::sleep(LOOK);
     }
 }
 
-fn end(pid: u64) -> anyhow::Result<()> {
-    Ok(kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGKILL)?)
+/// Services that Quell keeps up, one for each run.
+struct Supervised {
+    fleet: Fleet,
+    services: Vec<Service>,
 }
 
-fn bare(scratch: &Path, runs: usize) -> anyhow::Result<Vec<Duration>> {
-    let pid_file = scratch.join("bare.pid");
-    let command = sleeper(&pid_file);
-    let child = spawn(&command)?;
-    let mut pid = comes_back(&pid_file, 0)?;
-    let (stop, stopped) = std::sync::mpsc::channel::<()>();
-    let watcher = std::thread::spawn(move || watch(child, &command, &stopped));
-    let mut times = Vec::with_capacity(runs);
-    for _ in 0..runs {
+/// A service, not killed yet.
+struct Service {
+    name: String,
+    pid_file: PathBuf,
+    /// Its first process; the next one is the agent's child.
+    first: Child,
+}
+
+impl Supervised {
+    fn start(scratch: &Path, count: usize) -> anyhow::Result<Self> {
+        let services = (0..count).map(|number| Service::start(scratch, number)).collect::<anyhow::Result<Vec<_>>>()?;
+        let mut fleet = Fleet::start(&scratch.join("fleet"))?;
+        fleet.enrol(&Host {
+            name: HOST.to_owned(),
+            labels: vec![("role".to_owned(), "bench".to_owned())],
+            agent_toml: agent_toml(&services)?,
+        })?;
+        let manifest = scratch.join("bench.yaml");
+        std::fs::write(&manifest, manifests(services.iter().map(|service| service.name.as_str())))?;
+        fleet.apply(&manifest, &[])?;
+        Ok(Self { fleet, services })
+    }
+
+    /// Kills the service of this run and waits until it is back.
+    fn kill(&mut self, run: usize) -> anyhow::Result<Duration> {
+        let service = self.services.get_mut(run).context("a service for each run")?;
         let started = Instant::now();
-        end(pid)?;
-        pid = comes_back(&pid_file, pid)?;
-        times.push(started.elapsed());
+        service.first.kill()?;
+        service.first.wait()?;
+        comes_back(&service.pid_file, u64::from(service.first.id()))?;
+        Ok(started.elapsed())
     }
-    drop(stop);
-    end(pid)?;
-    watcher.join().map_err(|_| anyhow::anyhow!("the watcher panicked"))??;
-    Ok(times)
-}
 
-/// Starts the process again each time that it ends, until told to stop.
-fn watch(mut child: Child, command: &[String], stopped: &std::sync::mpsc::Receiver<()>) -> anyhow::Result<()> {
-    loop {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(child.id())?).context("a process has a number")?;
-        let descriptor = pidfd_open(pid, PidfdFlags::empty())?;
-        poll(&mut [PollFd::new(&descriptor, PollFlags::IN)], None)?;
-        child.wait()?;
-        if matches!(stopped.try_recv(), Err(std::sync::mpsc::TryRecvError::Disconnected)) {
-            return Ok(());
-        }
-        child = spawn(command)?;
+    /// Waits until what was killed before is healed and verified, and the service of this run is seen to run.
+    fn is_calm(&self, run: usize) -> anyhow::Result<()> {
+        let service = self.services.get(run).context("a service for each run")?;
+        let policy = format!("{}-down", service.name);
+        let incidents = || self.fleet.items("incidents", &["--all"]);
+        wait_for(
+            PATIENCE,
+            || format!("{run} incidents were not resolved: {:?}", incidents()),
+            || {
+                let resolved = incidents().ok()?.iter().filter(|incident| incident["state"] == "resolved").count();
+                let seen = self.fleet.quell(&["why", &policy, HOST, "-o", "json"]).ok()?;
+                (resolved >= run && seen.contains("notFiring")).then_some(())
+            },
+        )
     }
 }
 
-fn quell(scratch: &Path, runs: usize) -> anyhow::Result<Vec<Duration>> {
-    let pid_file = scratch.join("quell.pid");
-    let command = sleeper(&pid_file);
-    let mut fleet = Fleet::start(&scratch.join("fleet"))?;
-    fleet.enrol(&Host {
-        name: "benchhost".to_owned(),
-        labels: vec![("role".to_owned(), "bench".to_owned())],
-        agent_toml: format!(
-            "[allow]\nactions = [\"service.restart\"]\nservices = [\"sleeper\"]\n\n[[service]]\nname = \"sleeper\"\n\
-             manager = \"command\"\nstart = {command:?}\npid_file = {pid_file:?}\n"
-        ),
-    })?;
-    let _guard = EndAtLast(pid_file.clone());
-    spawn(&command)?;
-    let mut pid = comes_back(&pid_file, 0)?;
-    let manifest = scratch.join("bench.yaml");
-    std::fs::write(&manifest, POLICY)?;
-    fleet.apply(&manifest, &[])?;
-    let mut times = Vec::with_capacity(runs);
-    for run in 0..runs {
-        settled(&fleet, run)?;
-        let started = Instant::now();
-        end(pid)?;
-        pid = comes_back(&pid_file, pid)?;
-        times.push(started.elapsed());
+impl Service {
+    fn start(scratch: &Path, number: usize) -> anyhow::Result<Self> {
+        let name = format!("sleeper-{number}");
+        let pid_file = scratch.join(format!("{name}.pid"));
+        let first = spawn(&sleeper(&pid_file))?;
+        comes_back(&pid_file, 0)?;
+        Ok(Self { name, pid_file, first })
     }
-    Ok(times)
 }
 
-/// Waits until the last healing is verified and the service is seen to run.
-fn settled(fleet: &Fleet, healed: usize) -> anyhow::Result<()> {
-    wait_for(
-        PATIENCE,
-        || format!("incident {healed} was not resolved: {:?}", fleet.quell(&["get", "incidents", "--all"])),
-        || {
-            let resolved = fleet.items("incidents", &["--all"]).ok()?;
-            let resolved = resolved.iter().filter(|incident| incident["state"] == "resolved").count();
-            let seen = fleet.quell(&["why", "sleeper-down", "benchhost", "-o", "json"]).ok()?;
-            (resolved >= healed && seen.contains("notFiring")).then_some(())
-        },
-    )
-}
-
-/// Ends the process that the agent started, which is nobody's child here.
-struct EndAtLast(PathBuf);
-
-impl Drop for EndAtLast {
+impl Drop for Service {
     fn drop(&mut self) {
-        crate::fleet::process::end_by_pid_file(&self.0);
+        // What runs now may be a process that the agent has started, which is nobody's child here.
+        crate::fleet::process::end_by_pid_file(&self.pid_file);
+        drop(self.first.wait());
     }
+}
+
+fn agent_toml(services: &[Service]) -> anyhow::Result<String> {
+    let names: Vec<&str> = services.iter().map(|service| service.name.as_str()).collect();
+    let mut text = format!("[allow]\nactions = [\"service.restart\"]\nservices = {names:?}\n");
+    for Service { name, pid_file, .. } in services {
+        let start = sleeper(pid_file);
+        write!(
+            text,
+            "\n[[service]]\nname = {name:?}\nmanager = \"command\"\nstart = {start:?}\npid_file = {pid_file:?}\n"
+        )?;
+    }
+    Ok(text)
+}
+
+fn manifests<'a>(services: impl Iterator<Item = &'a str>) -> String {
+    std::iter::once(CONTACT.to_owned()).chain(services.map(|name| POLICY.replace("SERVICE", name))).collect()
 }
 
 #[cfg(test)]
@@ -196,9 +218,10 @@ mod tests {
     use quell_model::manifest;
 
     #[test]
-    fn the_policy_is_one() {
-        let file = manifest::File { name: "bench.yaml".to_owned(), text: super::POLICY.to_owned() };
+    fn the_policies_are_policies() {
+        let text = super::manifests(["sleeper-0", "sleeper-1"].into_iter());
+        let file = manifest::File { name: "bench.yaml".to_owned(), text };
         let parsed = manifest::parse(&[file]).unwrap_or_else(|errors| panic!("{errors:#?}"));
-        assert_eq!(parsed.len(), 2);
+        assert_eq!(parsed.len(), 3);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo build --release --workspace --bins --examples
-//! target/release/quell-bench restart --runs 1
+//! target/release/quell-bench restart --runs 50
 //! target/release/quell-bench rest --seconds 120
 //! ```
 
@@ -20,8 +20,8 @@ struct Cli {
 enum What {
     /// From the kill of a supervised process to its running again.
     Restart {
-        /// How often.
-        #[arg(long, default_value_t = 1)]
+        /// How many services are killed, one after the other.
+        #[arg(long, default_value_t = 50)]
         runs: usize,
     },
     /// Memory and CPU time of an agent at rest.
