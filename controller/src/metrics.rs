@@ -18,9 +18,9 @@ use prometheus_client::{
 };
 use quell_engine::{
     State,
-    state::{HostState, IncidentState, OutcomeKind},
+    state::{HostState, IncidentState, OutcomeKind, PlanState},
 };
-use quell_model::policy::Manifest;
+use quell_model::policy::{Manifest, Mode};
 
 pub use self::measured::Measured;
 
@@ -136,9 +136,9 @@ fn gauges(state: &State, moment: &Moment) -> Registry {
         "Incidents, by how they stand",
         counts("state", incident_states(), incidents(state)),
     );
-    registry.register("plans", "Plans, by how they stand", counts("state", [], plans(state)));
+    registry.register("plans", "Plans, by how they stand", counts("state", plan_states(), plans(state)));
     registry.register("holds", "Plans and incidents that something holds back", gauge(holds(state)));
-    registry.register("policies", "Policies, by mode", counts("mode", [], policies(state)));
+    registry.register("policies", "Policies, by mode", counts("mode", modes(), policies(state)));
     let waiting = [("urgent".to_owned(), moment.waiting.0), ("ordinary".to_owned(), moment.waiting.1)];
     registry.register("decider_waiting", "Inputs that wait for the decider", counts("lane", [], waiting));
     registry.register("store_full", "1 while the disk is full and new plans are held", gauge(moment.is_full.into()));
@@ -197,6 +197,16 @@ fn host_states() -> [String; 3] {
 /// States that are shown although no incident is in them.
 fn incident_states() -> [String; 3] {
     [IncidentState::Open, IncidentState::Acknowledged, IncidentState::Mitigated].map(|state| name_of(&state))
+}
+
+/// States that are shown although no plan is in them: those of plans that are not over.
+fn plan_states() -> [String; 4] {
+    [PlanState::Proposed, PlanState::Held, PlanState::Running, PlanState::Verifying].map(|state| name_of(&state))
+}
+
+/// Modes that are shown although no policy has them.
+fn modes() -> [String; 3] {
+    [Mode::Observe, Mode::Propose, Mode::Enforce].map(|mode| name_of(&mode))
 }
 
 /// The name that a value has everywhere: in rows, in `-o json`, in labels.
@@ -294,6 +304,27 @@ mod tests {
             assert!(name.starts_with("quell_"), "{name}");
         }
         assert!(!text.contains("# EOF") && text.ends_with('\n'));
+    }
+
+    #[test]
+    fn the_dashboard_asks_for_metrics_that_there_are() {
+        let dashboard: serde_json::Value =
+            serde_json::from_str(include_str!("../../deploy/grafana.json")).expect("the dashboard is JSON");
+        let text = rendered();
+        let mut asked = std::collections::BTreeSet::new();
+        for panel in dashboard["panels"].as_array().unwrap() {
+            for target in panel["targets"].as_array().unwrap() {
+                let words = target["expr"].as_str().unwrap().split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+                asked.extend(words.filter(|word| word.starts_with("quell_")));
+            }
+        }
+        assert!(asked.len() > 10, "{asked:?}");
+        for name in asked {
+            let is_there = text.lines().any(|line| {
+                line.starts_with(&format!("# TYPE {name} ")) || line.split(['{', ' ']).next() == Some(name)
+            });
+            assert!(is_there, "{name} is not in\n{text}");
+        }
     }
 
     #[test]
