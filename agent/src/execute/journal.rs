@@ -34,6 +34,10 @@ const STEP: u64 = 256 * 1024;
 /// It is made anew when it has grown by this much, in bytes.
 const COMPACT_AFTER: u64 = 1024 * 1024;
 
+/// Room that is made durable with each intent, so that its outcome finds a place on a full disk, in bytes. An outcome
+/// holds 8 KiB of output at most, which may take six times as much when it is written as JSON.
+const OUTCOME_ROOM: u64 = 64 * 1024;
+
 /// How long another agent is given to end,
 const LOCK_LIMIT: Duration = Duration::from_secs(1);
 
@@ -155,6 +159,11 @@ impl Index {
         }
     }
 
+    /// Orders that were begun and have not ended.
+    fn begun(&self) -> u64 {
+        self.records.values().filter(|record| record.intent.is_some() && record.outcome.is_none()).count() as u64
+    }
+
     fn record(&mut self, key: &str) -> &mut Record {
         if !self.records.contains_key(key) {
             self.next += 1;
@@ -270,7 +279,9 @@ impl Journal {
 
     fn append_now(&self, lines: &[Line], sync: bool) -> Result<(), Error> {
         let mut writer = locked(&self.writer);
-        writer.append(lines, sync)?;
+        let intents = lines.iter().filter(|line| matches!(line, Line::Intent(_))).count() as u64;
+        let begun = if intents > 0 { locked(&self.index).begun() + intents } else { 0 };
+        writer.append(lines, sync, begun * OUTCOME_ROOM)?;
         let mut index = locked(&self.index);
         lines.iter().for_each(|line| index.apply(line));
         if writer.end > writer.compact_at {
@@ -338,34 +349,43 @@ impl Writer {
         Ok(Self { file, path: path.to_owned(), end, allocated, compact_at: end + COMPACT_AFTER, broken })
     }
 
-    fn append(&mut self, lines: &[Line], sync: bool) -> Result<(), Error> {
+    /// Appends lines, and sees that as many bytes after them have their place on the disk.
+    fn append(&mut self, lines: &[Line], sync: bool, room: u64) -> Result<(), Error> {
         if let Some(reason) = &self.broken {
             return Err(Error::Broken(reason.clone()));
         }
         let mut bytes = Vec::new();
         lines.iter().for_each(|line| line::write(line, &mut bytes));
         let end = self.end + bytes.len() as u64;
-        if let Err(source) = self.reserve(end).and_then(|()| self.file.write_all_at(&bytes, self.end)) {
-            // What was half written does not end in a checksum that fits; the next line is written over it.
-            return Err(Error::File { path: self.path.clone(), what: "written", source });
-        }
-        if sync && let Err(error) = self.file.sync_data() {
-            self.broken = Some(error.to_string());
-            return Err(Error::Broken(error.to_string()));
+        self.reserve(end + room)?;
+        // What was half written does not end in a checksum that fits; the next line is written over it.
+        self.file.write_all_at(&bytes, self.end).map_err(|source| self.unwritten(source))?;
+        if sync {
+            self.file.sync_data().map_err(|error| self.breaks(&error))?;
         }
         self.end = end;
         Ok(())
     }
 
     /// Puts zeros ahead, so that a line needs no change of the file's length to become durable.
-    fn reserve(&mut self, end: u64) -> io::Result<()> {
+    fn reserve(&mut self, end: u64) -> Result<(), Error> {
+        let step = usize::try_from(STEP).map_err(|error| self.unwritten(io::Error::other(error)))?;
         while end >= self.allocated {
-            let zeros = vec![0; usize::try_from(STEP).map_err(io::Error::other)?];
-            self.file.write_all_at(&zeros, self.allocated)?;
-            self.file.sync_all()?;
+            self.file.write_all_at(&vec![0; step], self.allocated).map_err(|source| self.unwritten(source))?;
+            self.file.sync_all().map_err(|error| self.breaks(&error))?;
             self.allocated += STEP;
         }
         Ok(())
+    }
+
+    fn unwritten(&self, source: io::Error) -> Error {
+        Error::File { path: self.path.clone(), what: "written", source }
+    }
+
+    /// A sync failed: the kernel may have dropped what was to be written, and says so once.
+    fn breaks(&mut self, error: &io::Error) -> Error {
+        self.broken = Some(error.to_string());
+        Error::Broken(error.to_string())
     }
 }
 
