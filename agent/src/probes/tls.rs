@@ -4,6 +4,7 @@
 //! hear of. No secret is sent to a server whose chain was refused.
 
 use std::{
+    path::Path,
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -32,6 +33,9 @@ use crate::config::Config;
 
 /// This kind in the list.
 pub const KIND: Kind = Kind { kind: ProbeKind::Tls, build };
+
+/// A variable of the agent's environment that names the authorities to trust, as with OpenSSL.
+const NAMED_BUNDLE: &str = "SSL_CERT_FILE";
 
 /// Where distributions keep the authorities that the host trusts, its administrator's own among them.
 const BUNDLES: [&str; 4] = [
@@ -128,25 +132,34 @@ fn verifier() -> Result<Arc<WebPkiServerVerifier>, String> {
     VERIFIER
         .get_or_init(|| {
             let provider = Arc::new(aws_lc_rs::default_provider());
-            WebPkiServerVerifier::builder_with_provider(Arc::new(authorities()), provider)
+            WebPkiServerVerifier::builder_with_provider(Arc::new(authorities()?), provider)
                 .build()
                 .map_err(|error| format!("no certificate authority is trusted on this host: {error}"))
         })
         .clone()
 }
 
-/// The host's own list of authorities, or Mozilla's as built in where the host has none.
-fn authorities() -> RootCertStore {
-    let mut store = RootCertStore::empty();
-    for bundle in BUNDLES {
-        let Ok(certificates) = CertificateDer::pem_file_iter(bundle) else { continue };
-        store.add_parsable_certificates(certificates.filter_map(Result::ok));
-        if !store.is_empty() {
-            return store;
-        }
+/// The authorities that `SSL_CERT_FILE` names; without it the host's own list, or Mozilla's as built in where the host
+/// has none.
+fn authorities() -> Result<RootCertStore, String> {
+    // Somebody chose this file: nothing else is trusted in its place.
+    if let Some(named) = std::env::var_os(NAMED_BUNDLE) {
+        return read_bundle(Path::new(&named)).ok_or_else(|| {
+            format!("{NAMED_BUNDLE} names {}, which holds no certificate", Path::new(&named).display())
+        });
     }
-    store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    store
+    Ok(BUNDLES.iter().find_map(|bundle| read_bundle(Path::new(bundle))).unwrap_or_else(|| {
+        let mut store = RootCertStore::empty();
+        store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        store
+    }))
+}
+
+/// The certificates of a PEM file, unless there are none.
+fn read_bundle(path: &Path) -> Option<RootCertStore> {
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(CertificateDer::pem_file_iter(path).ok()?.filter_map(Result::ok));
+    (!store.is_empty()).then_some(store)
 }
 
 /// The standard verifier, which also keeps the certificate that it was shown.

@@ -5,6 +5,8 @@
 
 mod conformance;
 mod dns;
+mod hostile;
 mod pushed;
 mod running;
+mod tls;
 mod world;
