@@ -213,6 +213,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_text_is_matched_and_captured_in_bounds() {
+        let mut text = vec![0; 10 * 1024 * 1024];
+        text.extend(b"\nnoise \xc3\x28\xf0\x9f\n");
+        text.extend(b"Error #\xff\x00\x1b]0;x\x07 at ");
+        text.extend(vec![0xfe; 1_000_000]);
+        let fields = look(&text, "Error #(?<error>(?-u:[^ ]+)) at (?<rest>(?-u:.+))", None, 10_000);
+        assert_eq!(fields["matches"], 1.0.into());
+        assert_eq!(fields["captures.error"], "\u{fffd}\0\u{1b}]0;x\u{7}".into());
+        for value in fields.values().filter_map(quell_model::value::Value::text) {
+            // A byte that is no text becomes a character of three.
+            assert!(value.len() <= 3 * TAIL_BYTES, "{} bytes", value.len());
+        }
+    }
+
+    #[test]
     fn the_tail_is_bounded_and_hostile_bytes_are_text() {
         let mut text = vec![b'x'; 100_000];
         text.extend(b"\n\xff\x00\x1b[2J Error #7\n");

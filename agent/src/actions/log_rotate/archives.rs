@@ -117,9 +117,18 @@ mod tests {
             "app.log.20261122T194203Z-02",
             ".app.log.20261122T194203Z.quell-part",
             "app.log.20261122T194203Z/../../etc",
+            "app.log.20261122T194203Z.gz\n",
+            "app.log\n.20261122T194203Z.gz",
+            "app.log.20261122T194203Z\u{1b}[2J.gz",
+            "app.log.２０２６1122T194203Z.gz",
+            "app.log.+20261122T194203Z",
+            "app.log.20261122T194203Z-+2",
+            "app.log. 20261122T194203Z",
         ];
         for text in strangers {
             assert_eq!(parse(log, OsStr::new(text)), None, "{text}");
         }
+        use std::os::unix::ffi::OsStrExt as _;
+        assert_eq!(parse(log, OsStr::from_bytes(b"app.log.20261122T194203Z.\xff")), None);
     }
 }

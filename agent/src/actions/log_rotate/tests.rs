@@ -134,6 +134,35 @@ async fn every_method_and_compression_keeps_every_line() {
 }
 
 #[tokio::test]
+async fn a_name_of_somebodys_choice_is_rotated_like_any_other_and_touches_no_neighbour() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut host = Host::new().await;
+    let neighbours = [&b"--remove"[..], b"\xff\xfe.log", b"app\n.log", b"*"].map(std::ffi::OsStr::from_bytes);
+    for name in neighbours {
+        std::fs::write(host.logs().join(name), "stays").unwrap();
+    }
+    for (index, name) in ["$(reboot);x.log", "-rf", "'\"`.log"].into_iter().enumerate() {
+        let log = host.logs().join(name);
+        std::fs::write(&log, "a line\n").unwrap();
+        let outcome = host.agent.run(order(&log, &index.to_string(), json!({"keep": 1, "compress": "none"}))).await;
+        assert_eq!(outcome.kind(), OutcomeKind::Succeeded, "{name:?}: {}", outcome.summary);
+        assert_eq!(std::fs::read(&log).unwrap(), b"", "{name:?}");
+        let names: Vec<_> = std::fs::read_dir(host.logs()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let archive = names.iter().find(|found| found.as_bytes().starts_with(format!("{name}.2").as_bytes()));
+        let archive = archive.unwrap_or_else(|| panic!("{name:?} has no archive among {names:?}"));
+        assert_eq!(std::fs::read(host.logs().join(archive)).unwrap(), b"a line\n", "{name:?}");
+    }
+    // Such a name would write to the terminal of whoever reads of it.
+    let log = host.logs().join("a\u{1b}[2J\n.log");
+    std::fs::write(&log, "a line\n").unwrap();
+    let outcome = host.agent.run(order(&log, "control", json!({}))).await;
+    assert_eq!((outcome.kind(), std::fs::read(&log).unwrap()), (OutcomeKind::Refused, b"a line\n".to_vec()));
+    for name in neighbours {
+        assert_eq!(std::fs::read(host.logs().join(name)).unwrap(), b"stays", "{name:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_dry_run_names_what_would_be_done_and_leaves_it() {
     let mut host = Host::new().await;
     host.write("something\n");

@@ -282,6 +282,19 @@ mod tests {
     }
 
     #[test]
+    fn a_line_of_ten_megabytes_is_one_line_and_takes_no_more_room_than_another() {
+        let mut log = Log::new(5);
+        let part = "z".repeat(700_000);
+        for _ in 0..15 {
+            log.append(&part);
+            assert_eq!(log.look().iter().map(String::len).collect::<Vec<_>>(), [LINE_BYTES]);
+            assert!(log.follower.unfinished.capacity() <= 2 * LINE_BYTES);
+        }
+        log.append("\nrr\n");
+        assert_eq!(log.look().iter().map(String::len).collect::<Vec<_>>(), [LINE_BYTES, 2]);
+    }
+
+    #[test]
     fn what_is_no_file_is_refused_without_waiting() {
         let mut log = Log::new(5);
         nix::unistd::mkfifo(&log.path, nix::sys::stat::Mode::S_IRWXU).unwrap();
