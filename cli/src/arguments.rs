@@ -47,6 +47,8 @@ pub enum Command {
     Approve(commands::decide::Approve),
     /// Deny a plan.
     Deny(commands::decide::Deny),
+    /// Call a plan off: nothing more of it is begun, what is in flight is stopped, `finally` runs.
+    Cancel(commands::cancel::Arguments),
     /// Acknowledge an incident: it is yours, and escalation stops.
     Ack(commands::note::Acknowledge),
     /// Add a note to an incident.

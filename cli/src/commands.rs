@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod breaker;
+pub mod cancel;
 pub mod check;
 pub mod decide;
 pub mod describe;
@@ -39,6 +40,7 @@ pub async fn run(command: Option<Command>, context: &Context) -> Result<Exit, Er
         Command::Run(arguments) => run::run(&arguments, context).await,
         Command::Approve(arguments) => decide::approve(&arguments, context).await,
         Command::Deny(arguments) => decide::deny(&arguments, context).await,
+        Command::Cancel(arguments) => cancel::run(&arguments, context).await,
         Command::Ack(arguments) => note::acknowledge(&arguments, context).await,
         Command::Note(arguments) => note::note(&arguments, context).await,
         Command::Why(arguments) => why::run(&arguments, context).await,

@@ -92,7 +92,7 @@ fn request(plan: &PlanView, choice: &str, reason: &str) -> DecideRequest {
     }
 }
 
-fn show(plan: &PlanView, context: &Context) -> Result<(), Error> {
+pub(super) fn show(plan: &PlanView, context: &Context) -> Result<(), Error> {
     if context.format.is_data() {
         return output::data(context.format, plan);
     }

@@ -265,6 +265,13 @@ pub enum Request {
         /// The person's roles.
         roles: Vec<String>,
     },
+    /// Call a plan off, whether it waits or runs.
+    Cancel {
+        /// The plan.
+        plan: PlanId,
+        /// Why.
+        reason: String,
+    },
     /// Acknowledge an incident, or add a note.
     Annotate {
         /// The incident.

@@ -3,13 +3,15 @@
 
 mod candidate;
 pub(crate) mod rollout;
-mod stop;
+pub(crate) mod stop;
 mod verify;
 
 use jiff::Timestamp;
 use quell_model::policy::{Otherwise, Rung, TellAt};
 
 pub(crate) use candidate::{Candidate, Order, Wanted, make, manual};
+
+pub(crate) use stop::call_off;
 
 use crate::{
     approval, breaker,
@@ -386,6 +388,9 @@ fn follow_up(turn: &mut Turn<'_>, id: crate::id::IncidentId, plan: &PlanRow, sta
             } else if doubt {
                 row.ladder_ended = Some(format!("nobody can say what became of {}", plan.rung));
             }
+        }
+        PlanState::Cancelled if plan.cancelled_by.is_some() => {
+            row.ladder_ended = Some(format!("{} was called off ({why})", plan.rung));
         }
         PlanState::Denied => row.ladder_ended = Some(format!("{} was denied", plan.rung)),
         PlanState::Cancelled if why.starts_with("it was done before") => {

@@ -1,5 +1,6 @@
 //! What people and the controller's edges ask for: looked at whole before anything is changed.
 
+mod cancel;
 mod fleet;
 mod holds;
 mod run;
@@ -44,6 +45,7 @@ pub(crate) fn grant(turn: &mut Turn<'_>, actor: &Actor, request: Request) -> Res
         Request::Decide { plan, hash, choice, reason, approve, roles } => {
             approval::decide(turn, actor, &Answer { plan, hash, choice, reason, approve, roles })
         }
+        Request::Cancel { plan, reason } => cancel::cancel(turn, actor, plan, &reason),
         Request::Annotate { incident, acknowledge, note } => annotate(turn, actor, incident, acknowledge, &note),
         Request::Hold { scope, span, reason } => holds::hold(turn, actor, &scope, span, &reason),
         Request::Release { window, reason } => holds::release(turn, actor, window, &reason),

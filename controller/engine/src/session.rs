@@ -15,7 +15,7 @@ use crate::{
     host,
     id::CommandId,
     input::{Hello, Sample},
-    plan::rollout,
+    plan::{rollout, stop},
     state::{AlertState, CommandRow, CommandState, HostRow, HostState, Outcome, OutcomeKind, PlanState},
     turn::{Subject, Turn},
     windows::{Taken, is_enrolled},
@@ -70,7 +70,10 @@ fn reconcile_commands(turn: &mut Turn<'_>, name: &HostName, journal: &[(CommandI
                 let now = turn.now;
                 rollout::end_command(turn, &command, outcome.clone(), now);
             }
-            Some((_, None)) => begun(turn, name, command.id),
+            Some((_, None)) => {
+                begun(turn, name, command.id);
+                stop::ask_to_stop(turn, &command);
+            }
             None => resend(turn, &command),
         }
     }
@@ -97,6 +100,11 @@ fn resend(turn: &mut Turn<'_>, command: &CommandRow) {
             outcome(OutcomeKind::NotStarted, "it did not reach the agent in time"),
             now,
         );
+        return;
+    }
+    if let Some(why) = stop::taken_back(turn, command) {
+        let now = turn.now;
+        rollout::end_command(turn, command, outcome(OutcomeKind::NotStarted, &why), now);
         return;
     }
     let mut fence = 0;

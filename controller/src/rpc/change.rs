@@ -1,11 +1,11 @@
-//! Run, Hold, Release, ResetBreaker: what people do, and keep from being done.
+//! Run, CancelPlan, Hold, Release, ResetBreaker: what people do, and keep from being done.
 
 use std::time::Duration;
 
 use quell_engine::input::{HoldScope, Reply, Request as Wanted};
 use quell_wire::v1::{
-    HoldRequest, HoldResponse, ReleaseRequest, ReleaseResponse, ResetBreakerRequest, ResetBreakerResponse, RunRequest,
-    RunResponse,
+    CancelPlanRequest, CancelPlanResponse, HoldRequest, HoldResponse, ReleaseRequest, ReleaseResponse,
+    ResetBreakerRequest, ResetBreakerResponse, RunRequest, RunResponse,
 };
 use tonic::Status;
 
@@ -61,6 +61,18 @@ impl Operators {
             }
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// Calls a plan off.
+    pub(super) async fn call_off(
+        &self,
+        caller: Caller,
+        request: CancelPlanRequest,
+    ) -> Result<CancelPlanResponse, Status> {
+        let plan = argument::plan(&self.context.decider.state(), &request.plan)?.id;
+        let reason = argument::reason(&request.reason)?;
+        self.ask(caller.actor, Wanted::Cancel { plan, reason }).await?;
+        Ok(CancelPlanResponse { plan: self.look(|viewer| viewer.plan_with(plan)) })
     }
 
     /// Holds a host, a policy or an incident; or freezes hosts.

@@ -13,11 +13,12 @@ use quell_link::{
 };
 use quell_model::name::HostName;
 use quell_wire::v1::{
-    AnnotateRequest, AnnotateResponse, ApplyRequest, ApplyResponse, ChangeHostRequest, ChangeHostResponse,
-    CreateOperatorRequest, CreateOperatorResponse, CreateTokenRequest, CreateTokenResponse, DecideRequest,
-    DecideResponse, EventsRequest, GetRequest, GetResponse, HoldRequest, HoldResponse, RecordView, ReleaseRequest,
-    ReleaseResponse, ResetBreakerRequest, ResetBreakerResponse, RevokeOperatorRequest, RevokeOperatorResponse,
-    RunRequest, RunResponse, StatusRequest, StatusView, WhyRequest, WhyView,
+    AnnotateRequest, AnnotateResponse, ApplyRequest, ApplyResponse, CancelPlanRequest, CancelPlanResponse,
+    ChangeHostRequest, ChangeHostResponse, CreateOperatorRequest, CreateOperatorResponse, CreateTokenRequest,
+    CreateTokenResponse, DecideRequest, DecideResponse, EventsRequest, GetRequest, GetResponse, HoldRequest,
+    HoldResponse, RecordView, ReleaseRequest, ReleaseResponse, ResetBreakerRequest, ResetBreakerResponse,
+    RevokeOperatorRequest, RevokeOperatorResponse, RunRequest, RunResponse, StatusRequest, StatusView, WhyRequest,
+    WhyView,
 };
 use tokio::sync::Semaphore;
 use tokio_stream::Stream;
@@ -142,6 +143,11 @@ impl OperatorService for Operators {
     async fn deny(&self, request: Request<DecideRequest>) -> Result<Response<DecideResponse>, Status> {
         let caller = caller(&request)?;
         self.decide(caller, request.into_inner(), false).await.map(Response::new)
+    }
+
+    async fn cancel_plan(&self, request: Request<CancelPlanRequest>) -> Result<Response<CancelPlanResponse>, Status> {
+        let caller = caller(&request)?;
+        self.call_off(caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn annotate(&self, request: Request<AnnotateRequest>) -> Result<Response<AnnotateResponse>, Status> {

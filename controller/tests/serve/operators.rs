@@ -2,9 +2,9 @@
 
 use quell_link::{authority, identity::Role, profile::Profile, rpc::operator_service_client::OperatorServiceClient};
 use quell_wire::v1::{
-    ApplyRequest, ChangeHostRequest, CreateOperatorRequest, CreateTokenRequest, DecideRequest, EventsRequest,
-    GetRequest, HoldRequest, ManifestFile, ReleaseRequest, RevokeOperatorRequest, RunRequest, StatusRequest,
-    WhyRequest,
+    ApplyRequest, CancelPlanRequest, ChangeHostRequest, CreateOperatorRequest, CreateTokenRequest, DecideRequest,
+    EventsRequest, GetRequest, HoldRequest, ManifestFile, ReleaseRequest, RevokeOperatorRequest, RunRequest,
+    StatusRequest, WhyRequest,
 };
 use tonic::{Code, transport::Channel};
 
@@ -149,6 +149,9 @@ async fn what_makes_no_sense_is_refused_in_one_sentence() {
     refusals.push((Code::InvalidArgument, operator.release(ReleaseRequest::default()).await.err()));
     let decide = DecideRequest { plan: "plan-9".into(), plan_hash: "00".into(), ..DecideRequest::default() };
     refusals.push((Code::NotFound, operator.approve(decide).await.err()));
+    let cancel = |plan: &str, reason: &str| CancelPlanRequest { plan: plan.into(), reason: reason.into() };
+    refusals.push((Code::NotFound, operator.cancel_plan(cancel("plan-9", "x")).await.err()));
+    refusals.push((Code::InvalidArgument, operator.cancel_plan(cancel("plan", "x")).await.err()));
     let run = |selector: &str, json: &str| RunRequest {
         action: "exec".into(),
         selector: selector.into(),
@@ -175,6 +178,42 @@ async fn what_makes_no_sense_is_refused_in_one_sentence() {
         assert_eq!(status.code(), code, "number {index}: {status}");
         assert!(!status.message().is_empty() && !status.message().contains('\n'), "number {index}: {status}");
     }
+    controller.stop().await.unwrap();
+}
+
+/// A colleague's run waits for a host that is not connected; an operator calls it off, a viewer may not.
+#[tokio::test]
+async fn a_plan_is_called_off_by_those_who_may_act() {
+    let controller = start().await;
+    let mut operator = controller.operator().await;
+    let _never_connected = controller.join("planthost1").await;
+    let run = RunRequest {
+        action: "exec".into(),
+        selector: "all".into(),
+        parameters_json: r#"{"argv":["/bin/true"]}"#.into(),
+        ..RunRequest::default()
+    };
+    let made = operator.run(run).await.unwrap().into_inner();
+    assert_eq!(made.hold.as_ref().map(|hold| hold.guard.as_str()), Some("online"), "{made:?}");
+    let request = |reason: &str| CancelPlanRequest { plan: made.plan_id.clone(), reason: reason.into() };
+    let mut viewer = colleague(&controller, "vera", &["viewer"]).await;
+    assert_eq!(viewer.cancel_plan(request("x")).await.unwrap_err().code(), Code::PermissionDenied);
+    assert_eq!(operator.cancel_plan(request("")).await.unwrap_err().code(), Code::InvalidArgument);
+    let mut mira = colleague(&controller, "mira", &["operator"]).await;
+    let plan = mira.cancel_plan(request("not that one")).await.unwrap().into_inner().plan.unwrap();
+    assert_eq!((plan.state.as_str(), plan.verification.as_str()), ("cancelled", "called off by mira: not that one"));
+    assert!(plan.steps.iter().all(|step| step.outcome == "notStarted"), "{plan:?}");
+    let over = mira.cancel_plan(request("again")).await.unwrap_err();
+    assert_eq!(over.code(), Code::FailedPrecondition, "{over}");
+    let request = EventsRequest { from: 0, follow: false, tail: false };
+    let mut events = operator.events(request).await.unwrap().into_inner();
+    let mut by_whom = None;
+    while let Some(event) = next(&mut events).await.unwrap() {
+        if event.kind == "planCancelled" {
+            by_whom = Some(event.actor);
+        }
+    }
+    assert!(by_whom.as_deref().is_some_and(|actor| actor.contains("mira")), "{by_whom:?}");
     controller.stop().await.unwrap();
 }
 

@@ -29,7 +29,7 @@ pub enum Right {
     Read,
     /// Approve and deny plans; which plans, the plan says.
     Decide,
-    /// Apply manifests, run actions, hold and release.
+    /// Apply manifests, run actions and call them off, hold and release.
     Act,
     /// Admit and remove hosts and operators.
     Administer,
@@ -80,6 +80,7 @@ pub const TABLE: &[Rule] = &[
     rule("/quell.v1.OperatorService/Deny", Caller::Operator(Right::Decide)),
     rule("/quell.v1.OperatorService/Apply", Caller::Operator(Right::Act)),
     rule("/quell.v1.OperatorService/Run", Caller::Operator(Right::Act)),
+    rule("/quell.v1.OperatorService/CancelPlan", Caller::Operator(Right::Act)),
     rule("/quell.v1.OperatorService/Annotate", Caller::Operator(Right::Act)),
     rule("/quell.v1.OperatorService/Hold", Caller::Operator(Right::Act)),
     rule("/quell.v1.OperatorService/Release", Caller::Operator(Right::Act)),

@@ -190,6 +190,7 @@ fn blank(view: View<'_>, id: PlanId, target: Target) -> PlanRow {
         stopped: None,
         closing: None,
         choice: None,
+        cancelled_by: None,
     }
 }
 

@@ -96,7 +96,7 @@ pub(super) fn commands(turn: &Turn<'_>, plan: &PlanRow) -> Vec<Arc<CommandRow>> 
     plan.commands.iter().filter_map(|id| turn.command(*id)).collect()
 }
 
-fn is_live(command: &CommandRow) -> bool {
+pub(super) fn is_live(command: &CommandRow) -> bool {
     matches!(command.state, CommandState::Sent | CommandState::Begun)
 }
 

@@ -7,11 +7,13 @@ use quell_model::policy::Otherwise;
 
 use super::{
     end, end_unsent,
-    rollout::{commands, has_failed},
-    rung_of,
+    rollout::{commands, has_failed, is_live},
+    rung_of, with_context,
 };
 use crate::{
+    Effect,
     draft::Entry,
+    guard,
     id::CommandId,
     incident,
     state::{CommandRow, CommandState, OutcomeKind, PlanRow, PlanState},
@@ -62,6 +64,50 @@ pub(super) fn take_back(turn: &mut Turn<'_>, plan: &PlanRow, why: &str) {
         });
     }
     turn.touch(Subject::Plan(plan.id));
+}
+
+/// Calls a plan off for a person: what waits is over at once, of what runs nothing more is begun.
+pub(crate) fn call_off(turn: &mut Turn<'_>, plan: &PlanRow, who: &str, reason: &str) {
+    let why = format!("called off by {who}: {reason}");
+    turn.draft.change::<PlanRow>(&plan.id, |row| row.cancelled_by = Some(who.to_owned()));
+    if plan.state != PlanState::Running {
+        end(turn, plan.id, PlanState::Cancelled, &why);
+        return;
+    }
+    turn.draft.change::<PlanRow>(&plan.id, |row| {
+        row.stopped = Some(why.clone());
+        row.closing = Some(PlanState::Cancelled);
+        row.hold = None;
+        row.verification.clone_from(&why);
+    });
+    for command in commands(turn, plan).into_iter().filter(|command| is_live(command)) {
+        ask_to_stop(turn, &command);
+    }
+    turn.touch(Subject::Plan(plan.id));
+}
+
+/// Asks an agent not to begin what was called off, or to stop; recovery is never stopped.
+pub(crate) fn ask_to_stop(turn: &mut Turn<'_>, command: &CommandRow) {
+    if let Some(reason) = called_off(turn, command) {
+        turn.effect(Effect::Cancel { host: command.host.clone(), command: command.id, reason });
+    }
+}
+
+/// Why a command that did not reach its agent is not sent again, if so: it was called off, or people hold it by now.
+pub(crate) fn taken_back(turn: &Turn<'_>, command: &CommandRow) -> Option<String> {
+    called_off(turn, command).or_else(|| {
+        let plan = turn.state().plans.get(&command.plan).filter(|_| !is_recovery(command))?;
+        with_context(turn, plan, guard::first_no_to_step).map(|hold| hold.reason)
+    })
+}
+
+fn called_off(turn: &Turn<'_>, command: &CommandRow) -> Option<String> {
+    let plan = turn.state().plans.get(&command.plan).filter(|_| !is_recovery(command))?;
+    plan.closing.and(plan.stopped.clone())
+}
+
+fn is_recovery(command: &CommandRow) -> bool {
+    command.finally || command.undoes.is_some()
 }
 
 /// Leaves out the further waves of a plan about one host whose symptom is gone; says whether it is.

@@ -105,12 +105,15 @@ pub struct PlanRow {
     /// Why nothing more of it is sent but what runs in any case.
     #[serde(default)]
     pub stopped: Option<String>,
-    /// How it ends once what runs in any case (undo, `finally`) has ended.
+    /// How it ends once what runs in any case (undo, `finally`) has ended; nothing else of it is begun any more.
     #[serde(default)]
     pub closing: Option<PlanState>,
     /// What was chosen by the people who approved it.
     #[serde(default)]
     pub choice: Option<String>,
+    /// Who called it off.
+    #[serde(default)]
+    pub cancelled_by: Option<String>,
 }
 
 /// Something that a plan may do only once.

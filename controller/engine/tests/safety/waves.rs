@@ -10,7 +10,7 @@ use quell_engine::{
 use crate::world::{Done, World};
 
 /// A web server that is down is remedied on the three proxies, one after the other, a minute between them.
-const POLICY: &str = "
+pub(super) const POLICY: &str = "
 apiVersion: quell/v1
 kind: Policy
 metadata: { namespace: plants, name: web-down }
@@ -32,8 +32,8 @@ spec:
       otherwise: next
 ";
 
-/// The farm, with the first proxy flushed and the others to come.
-fn midway(policy: &str) -> World {
+/// The farm, all servers well.
+pub(super) fn farm(policy: &str) -> World {
     let mut world = World::begin("2026-11-23T09:59:00+01:00");
     for number in 1..=5 {
         world.join(&format!("web{number}"), &[("role", "web")]);
@@ -45,29 +45,35 @@ fn midway(policy: &str) -> World {
     world.apply(policy);
     world.set_all("web", &[("ok", true.into())]);
     world.run("1m");
+    world
+}
+
+/// The farm, with the first proxy flushed and the others to come.
+pub(super) fn midway(policy: &str) -> World {
+    let mut world = farm(policy);
     dies(&mut world, 1);
     world.run("30s");
     assert_eq!(flushed(&world), ["proxy1"], "{}", world.story());
     world
 }
 
-fn dies(world: &mut World, number: usize) {
+pub(super) fn dies(world: &mut World, number: usize) {
     world.set(&format!("web{number}"), "web", &[("ok", false.into())]);
 }
 
 /// The proxies whose turn has come, in order.
-fn flushed(world: &World) -> Vec<String> {
+pub(super) fn flushed(world: &World) -> Vec<String> {
     let lines = world.sent();
     lines.iter().filter_map(|line| Some(line.split_once(" exec ")?.1.to_owned())).collect()
 }
 
 /// How often what runs in any case was sent.
-fn recovered(world: &World) -> usize {
+pub(super) fn recovered(world: &World) -> usize {
     world.sent().iter().filter(|line| line.contains("service.restart")).count()
 }
 
 /// How the risky commands of the first plan ended, by host.
-fn outcomes(world: &World) -> BTreeMap<String, OutcomeKind> {
+pub(super) fn outcomes(world: &World) -> BTreeMap<String, OutcomeKind> {
     let plan = world.plans()[0];
     let own = plan.commands.iter().map(|id| &world.state.commands[id]).filter(|command| !command.finally);
     own.filter(|command| command.undoes.is_none())

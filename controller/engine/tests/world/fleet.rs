@@ -118,6 +118,10 @@ impl Agent {
                 entry.done = Some(super::outcome(OutcomeKind::NotStarted, "cancelled"));
                 true
             }
+            Some(entry) if entry.begun && !entry.ended => {
+                entry.done = Some(super::outcome(OutcomeKind::Failed, "it was cancelled and killed"));
+                true
+            }
             _ => false,
         }
     }

@@ -479,6 +479,7 @@ impl World {
             "planEnded",
             "planApproved",
             "planDenied",
+            "planCancelled",
             "voteGiven",
             "approvalAsked",
             "commandSent",

@@ -981,6 +981,31 @@ pub mod operator_service_client {
                 .insert(GrpcMethod::new("quell.v1.OperatorService", "Deny"));
             self.inner.unary(req, path, codec).await
         }
+        /// Calls a plan off, whether it waits or runs.
+        pub async fn cancel_plan(
+            &mut self,
+            request: impl tonic::IntoRequest<::quell_wire::v1::CancelPlanRequest>,
+        ) -> std::result::Result<
+            tonic::Response<::quell_wire::v1::CancelPlanResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quell.v1.OperatorService/CancelPlan",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("quell.v1.OperatorService", "CancelPlan"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Acknowledges an incident, or adds a note to it.
         pub async fn annotate(
             &mut self,
@@ -1272,6 +1297,14 @@ pub mod operator_service_server {
             request: tonic::Request<::quell_wire::v1::DecideRequest>,
         ) -> std::result::Result<
             tonic::Response<::quell_wire::v1::DecideResponse>,
+            tonic::Status,
+        >;
+        /// Calls a plan off, whether it waits or runs.
+        async fn cancel_plan(
+            &self,
+            request: tonic::Request<::quell_wire::v1::CancelPlanRequest>,
+        ) -> std::result::Result<
+            tonic::Response<::quell_wire::v1::CancelPlanResponse>,
             tonic::Status,
         >;
         /// Acknowledges an incident, or adds a note to it.
@@ -1808,6 +1841,51 @@ pub mod operator_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DenySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quell.v1.OperatorService/CancelPlan" => {
+                    #[allow(non_camel_case_types)]
+                    struct CancelPlanSvc<T: OperatorService>(pub Arc<T>);
+                    impl<
+                        T: OperatorService,
+                    > tonic::server::UnaryService<::quell_wire::v1::CancelPlanRequest>
+                    for CancelPlanSvc<T> {
+                        type Response = ::quell_wire::v1::CancelPlanResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<::quell_wire::v1::CancelPlanRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as OperatorService>::cancel_plan(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CancelPlanSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -1306,6 +1306,25 @@ pub struct DecideResponse {
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CancelPlanRequest {
+    /// "plan-7", or the beginning of its hash.
+    #[prost(string, tag = "1")]
+    pub plan: ::prost::alloc::string::String,
+    /// Why; required.
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CancelPlanResponse {
+    /// The plan as it is now: what is in flight may still have to end, and what runs in any case to run.
+    #[prost(message, optional, tag = "1")]
+    pub plan: ::core::option::Option<PlanView>,
+}
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AnnotateRequest {
     #[prost(string, tag = "1")]
     pub incident: ::prost::alloc::string::String,
