@@ -181,15 +181,24 @@ fn guards(
     let wanted = Wanted { compiled, target, rung, incident, scheduled: incident.is_none() };
     let made = match plan {
         Some(_) => None,
-        None => plan::make(view, &wanted, next).ok().map(|candidate| candidate.plan),
+        None => plan::make(view, &wanted, next).ok(),
     };
-    let Some(plan) = plan.or(made.as_ref()) else { return Vec::new() };
+    let taking = match (plan, &made) {
+        (Some(plan), _) => {
+            let commands = plan.commands.iter().filter_map(|id| view.state.commands.get(id));
+            plan::taking::next(commands.map(AsRef::as_ref))
+        }
+        (None, Some(candidate)) => plan::taking::next(candidate.commands.iter()),
+        (None, None) => return Vec::new(),
+    };
+    let Some(plan) = plan.or(made.as_ref().map(|candidate| &candidate.plan)) else { return Vec::new() };
     let context = Context {
         view,
         plan,
         compiled: Some(compiled),
         rung: compiled.policy.ladder.get(rung),
         incident: row.map(AsRef::as_ref),
+        taking: &taking,
     };
     guard::GUARDS
         .iter()

@@ -22,8 +22,10 @@ mod resource;
 mod settle;
 mod symptom;
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
-use quell_model::policy::Rung;
+use quell_model::{name::HostName, policy::Rung};
 
 use crate::{
     scope::{Notes, Site, View},
@@ -43,6 +45,8 @@ pub(crate) struct Context<'a> {
     pub(crate) rung: Option<&'a Rung>,
     /// Its incident.
     pub(crate) incident: Option<&'a IncidentRow>,
+    /// The hosts that it takes when it goes on.
+    pub(crate) taking: &'a BTreeSet<HostName>,
 }
 
 impl<'a> Context<'a> {

@@ -240,13 +240,12 @@ fn candidate(turn: &Turn<'_>, compiled: &Compiled, incident: &IncidentRow, rung:
 /// Makes the plan, unless the policy only observes.
 fn begin(turn: &mut Turn<'_>, compiled: &Compiled, id: IncidentId, candidate: Candidate) {
     if breaker::effective_mode(turn.state(), &compiled.policy) == Mode::Observe {
-        let hold = plan::with_context_of(turn, compiled, &candidate.plan, guard::first_no);
+        let hold = plan::with_context_of(turn, compiled, &candidate, guard::first_no);
         set_hold(turn, compiled, id, hold);
         return;
     }
     let needs_people = candidate.plan.needs.is_some();
-    let spent =
-        plan::with_context_of(turn, compiled, &candidate.plan, guard::first_no).filter(|hold| hold.guard == "once");
+    let spent = plan::with_context_of(turn, compiled, &candidate, guard::first_no).filter(|hold| hold.guard == "once");
     if let Some(hold) = spent {
         let why = hold.reason.clone();
         turn.draft.change::<IncidentRow>(&id, |row| row.ladder_ended = Some(why));

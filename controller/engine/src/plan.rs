@@ -4,6 +4,7 @@
 mod candidate;
 pub(crate) mod rollout;
 pub(crate) mod stop;
+pub(crate) mod taking;
 mod verify;
 
 use jiff::Timestamp;
@@ -155,16 +156,8 @@ fn wait_for_people(turn: &mut Turn<'_>, plan: &PlanRow) -> Option<Timestamp> {
 }
 
 fn approval_hold(turn: &Turn<'_>, plan: &PlanRow) -> Option<Hold> {
-    let rung = rung_of(turn, plan);
-    let incident = plan.incident.and_then(|id| turn.state().incidents.get(&id).cloned());
-    let context = Context {
-        view: turn.view(),
-        plan,
-        compiled: rung.as_ref().map(|(compiled, _)| &**compiled),
-        rung: rung.as_ref().map(|(_, rung)| rung),
-        incident: incident.as_deref(),
-    };
-    guard::GUARDS.iter().find(|guard| guard.name == "approval").and_then(|guard| (guard.verdict)(&context))
+    let approval = guard::GUARDS.iter().find(|guard| guard.name == "approval")?;
+    with_context(turn, plan, approval.verdict)
 }
 
 /// Asks every guard; the first "no" holds the plan, none starts it, in this same step.
@@ -220,12 +213,14 @@ pub(crate) fn first_no(turn: &Turn<'_>, plan: &PlanRow) -> Option<Hold> {
 pub(crate) fn with_context<T>(turn: &Turn<'_>, plan: &PlanRow, ask: impl FnOnce(&Context<'_>) -> T) -> T {
     let rung = rung_of(turn, plan);
     let incident = plan.incident.and_then(|id| turn.state().incidents.get(&id).cloned());
+    let commands = rollout::commands(turn, plan);
     ask(&Context {
         view: turn.view(),
         plan,
         compiled: rung.as_ref().map(|(compiled, _)| &**compiled),
         rung: rung.as_ref().map(|(_, rung)| rung),
         incident: incident.as_deref(),
+        taking: &taking::next(commands.iter().map(AsRef::as_ref)),
     })
 }
 
@@ -233,9 +228,10 @@ pub(crate) fn with_context<T>(turn: &Turn<'_>, plan: &PlanRow, ask: impl FnOnce(
 pub(crate) fn with_context_of<T>(
     turn: &Turn<'_>,
     compiled: &Compiled,
-    plan: &PlanRow,
+    candidate: &Candidate,
     ask: impl FnOnce(&Context<'_>) -> T,
 ) -> T {
+    let plan = &candidate.plan;
     let incident = plan.incident.and_then(|id| turn.state().incidents.get(&id).cloned());
     ask(&Context {
         view: turn.view(),
@@ -243,6 +239,7 @@ pub(crate) fn with_context_of<T>(
         compiled: Some(compiled),
         rung: compiled.policy.ladder.get(plan.rung_index),
         incident: incident.as_deref(),
+        taking: &taking::next(candidate.commands.iter()),
     })
 }
 

@@ -15,6 +15,7 @@ mod safety {
 
     mod cancel;
     mod failover;
+    mod healthy;
     mod holds;
     mod knowing;
     mod limits;

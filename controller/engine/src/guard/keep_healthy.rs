@@ -1,4 +1,5 @@
-//! The last healthy members of a service are never taken.
+//! The last healthy members of a service are never taken: what is disturbed at the moment and the next wave together
+//! leave as many as the service says.
 
 use std::collections::BTreeSet;
 
@@ -6,6 +7,7 @@ use quell_model::name::HostName;
 
 use super::Context;
 use crate::{
+    plan::taking,
     service,
     state::{Hold, HostState, PlanState},
 };
@@ -18,18 +20,16 @@ pub(super) fn verdict(context: &Context<'_>) -> Option<Hold> {
         return None;
     }
     let members = service::members(state, &service);
-    if !context.plan.hosts.iter().any(|host| members.contains(host)) {
+    if !context.taking.iter().any(|host| members.contains(host)) {
         return None;
     }
-    let disturbed: BTreeSet<&HostName> = state
-        .live
-        .plans
-        .iter()
-        .filter_map(|id| state.plans.get(id))
-        .filter(|other| matches!(other.state, PlanState::Running | PlanState::Verifying) && !other.dry_run)
-        .flat_map(|other| &other.hosts)
-        .chain(&context.plan.hosts)
-        .collect();
+    let mut disturbed: BTreeSet<HostName> = context.taking.clone();
+    let others = state.live.plans.iter().filter_map(|id| state.plans.get(id));
+    for other in others.filter(|other| other.id != context.plan.id && !other.dry_run) {
+        if matches!(other.state, PlanState::Running | PlanState::Verifying) {
+            disturbed.extend(taking::now(state, other, context.view.now));
+        }
+    }
     let left = members
         .iter()
         .filter(|host| !disturbed.contains(*host))
