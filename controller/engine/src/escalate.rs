@@ -1,17 +1,19 @@
 //! Calling people: after a time without a cure, at once when the ladder has ended, along the chain of contacts until
-//! somebody acknowledges.
+//! somebody acknowledges. An incident that was remedied but does not clear is told as well: it must not wait for ever.
 
 use jiff::Timestamp;
 use quell_model::{
     name::FullName,
-    policy::{Contact, Manifest},
+    policy::{Contact, Manifest, Trigger},
+    value::Truth,
 };
 
 use crate::{
     draft::Entry,
     id::IncidentId,
     incident, ladder,
-    state::{Called, Cause, IncidentRow, IncidentState},
+    scope::Notes,
+    state::{AlertState, Called, Cause, IncidentRow, IncidentState, PlanState},
     tell::{self, Draught},
     turn::Turn,
     windows::after,
@@ -20,7 +22,8 @@ use crate::{
 /// Looks at whether people are to be called about an incident; says when it will be time.
 pub(crate) fn reconcile(turn: &mut Turn<'_>, id: IncidentId) -> Option<Timestamp> {
     let incident = turn.state().incidents.get(&id).cloned()?;
-    if incident.state != IncidentState::Open || incident.inhibited_by.is_some() {
+    let waits = matches!(incident.state, IncidentState::Open | IncidentState::Mitigated);
+    if !waits || incident.acknowledged_by.is_some() || incident.inhibited_by.is_some() {
         return None;
     }
     let (contact, due, why) = next(turn, &incident)?;
@@ -39,11 +42,15 @@ fn reconcile_again(turn: &Turn<'_>, id: IncidentId) -> Option<Timestamp> {
 
 /// Who is called next, when and why.
 fn next(turn: &Turn<'_>, incident: &IncidentRow) -> Option<(FullName, Timestamp, String)> {
-    if let Some(last) = incident.called.last() {
+    let mitigated_at = mitigated_at(turn, incident);
+    // Who was called before the remedy helped has not heard that its end is in doubt.
+    let called: Vec<&Called> =
+        incident.called.iter().filter(|called| mitigated_at.is_none_or(|at| called.at >= at)).collect();
+    if let Some(last) = called.last() {
         let contact = contact(turn, &last.contact)?;
         let (name, wait) = contact.next.clone()?;
         let name = FullName { namespace: last.contact.namespace.clone(), name };
-        if incident.called.iter().any(|called| called.contact == name) {
+        if called.iter().any(|called| called.contact == name) {
             return None;
         }
         let why = format!("{} has not answered", last.contact.name);
@@ -58,6 +65,9 @@ fn next(turn: &Turn<'_>, incident: &IncidentRow) -> Option<(FullName, Timestamp,
     if let Some(why) = &incident.ladder_ended {
         return Some((contact, turn.now, why.clone()));
     }
+    if let Some(at) = mitigated_at {
+        return Some((contact, after(at, escalate.after), lingering(turn, incident, escalate.after)));
+    }
     let patience = after(incident.opened_at, escalate.after);
     let hold = incident.hold.as_ref().or_else(|| {
         let plan = incident.plans.last().and_then(|id| turn.state().plans.get(id));
@@ -67,6 +77,38 @@ fn next(turn: &Turn<'_>, incident: &IncidentRow) -> Option<(FullName, Timestamp,
         Some((at, why)) if at < patience => Some((contact, at, why)),
         _ => Some((contact, patience, format!("nothing has helped for {}", crate::text::span(escalate.after)))),
     }
+}
+
+/// When a rung was verified whose incident has not ended since.
+fn mitigated_at(turn: &Turn<'_>, incident: &IncidentRow) -> Option<Timestamp> {
+    if incident.state != IncidentState::Mitigated {
+        return None;
+    }
+    let plans = incident.plans.iter().rev().filter_map(|id| turn.state().plans.get(id));
+    let healer = plans.into_iter().find(|plan| plan.state == PlanState::Succeeded);
+    Some(healer.and_then(|plan| plan.ended_at).unwrap_or(incident.opened_at))
+}
+
+/// Why an incident that was remedied is not over: what of its clearing is not known, or does not hold.
+fn lingering(turn: &Turn<'_>, incident: &IncidentRow, span: std::time::Duration) -> String {
+    let remedied = format!("remedied {} ago", crate::text::span(span));
+    let firing = incident.policies.iter().find(|policy| {
+        let alert = turn.state().alerts.get(&((*policy).clone(), incident.target.clone()));
+        alert.is_some_and(|alert| alert.state == AlertState::Firing)
+    });
+    let Some(compiled) = firing.and_then(|policy| turn.policy(policy)) else { return format!("{remedied}, not over") };
+    let Trigger::When { when, clear, .. } = &compiled.policy.trigger else { return format!("{remedied}, not over") };
+    let condition = clear.as_ref().unwrap_or(when);
+    let notes = Notes::seeing();
+    let truth = turn.view().site(&compiled, &incident.target, &notes).judge(condition);
+    if truth != Truth::Unknown {
+        return format!("{remedied}, but not over: `{}` is {truth}", condition.text);
+    }
+    let saw = notes.saw.map(std::cell::RefCell::into_inner).unwrap_or_default();
+    let missing: Vec<String> =
+        saw.iter().filter(|saw| saw.value.is_none()).map(|saw| format!("{} of {}", saw.name, saw.host)).collect();
+    let what = if missing.is_empty() { String::new() } else { format!(" (missing or stale: {})", missing.join(", ")) };
+    format!("{remedied}, but nobody knows whether it is over: `{}` is unknown{what}", condition.text)
 }
 
 fn contact(turn: &Turn<'_>, name: &FullName) -> Option<std::sync::Arc<Contact>> {

@@ -19,6 +19,7 @@ mod safety {
     mod holds;
     mod knowing;
     mod limits;
+    mod lingering;
     mod people;
     mod restart;
     mod rollout;
