@@ -60,8 +60,9 @@ pub(crate) fn reconcile(turn: &mut Turn<'_>, policy: &FullName, target: &Target)
         touch_incident(turn, incident);
     }
     verdict::update(turn, &compiled, target, truth);
+    let calm = breaker::calm(turn, policy, target);
     let stale = turn.view().next_stale(&compiled, target);
-    due.into_iter().chain(stale).min()
+    due.into_iter().chain(calm).chain(stale).min()
 }
 
 /// Touches an incident and its plans that are under way.
@@ -257,6 +258,7 @@ pub(crate) fn drop_alert(turn: &mut Turn<'_>, policy: &FullName, target: &Target
             .id("policy", policy)
             .id("target", target),
         );
+        breaker::calm(turn, policy, target);
         if let Some(incident) = alert.incident {
             touch_incident(turn, incident);
         }

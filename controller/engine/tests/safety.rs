@@ -15,6 +15,7 @@ mod safety {
 
     mod cancel;
     mod failover;
+    mod flapping;
     mod healthy;
     mod holds;
     mod knowing;

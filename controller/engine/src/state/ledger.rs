@@ -61,4 +61,8 @@ pub struct BreakerRow {
     pub since: Timestamp,
     /// The mode that it lowers the policy to.
     pub lowers_to: Mode,
+    /// The targets whose flapping alone keeps it open: it closes by itself when they have calmed down. Empty: a person
+    /// must look.
+    #[serde(default)]
+    pub flapping: Vec<Target>,
 }

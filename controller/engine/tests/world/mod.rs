@@ -489,6 +489,8 @@ impl World {
             "messageSilenced",
             "escalated",
             "breakerTripped",
+            "breakerReset",
+            "alertCalmed",
             "runSkipped",
             "runObserved",
             "hostSilent",
