@@ -322,6 +322,8 @@ pub struct ApprovalRule {
     pub choices: Vec<String>,
     /// How often people are reminded; absent: never.
     pub remind: Option<Duration>,
+    /// Whether hosts want to see the approvals' signatures; else the controller's word is enough for them.
+    pub signed: bool,
 }
 
 /// How it is known that the symptom is gone: by samples taken after the act.

@@ -2,16 +2,6 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use quell_model::{
-    condition::Lookup,
-    digest::{Digest, canonical},
-    name::{HostName, Target},
-    policy::{Mode, Once, Rung, Step},
-    selector::Placement,
-    value::Value,
-};
-use serde_json::json;
-
 use crate::{
     approval, breaker,
     id::{CommandId, IncidentId, PlanId},
@@ -20,6 +10,15 @@ use crate::{
     state::{CommandRow, CommandState, DisturbLimit, Hold, PlanRow, PlanState, PlannedOnce},
     values,
     windows::{Compiled, place},
+};
+use quell_model::{
+    condition::Lookup,
+    digest::Digest,
+    name::{HostName, Target},
+    plan::{ExactPlan, PlannedStep},
+    policy::{Mode, Once, Rung, Step},
+    selector::Placement,
+    value::Value,
 };
 
 /// The disturbance that a person's run may cause: the defaults of a policy that says nothing.
@@ -271,7 +270,7 @@ fn finish(
     plan.resources.sort();
     plan.resources.dedup();
     plan.disturb = limit(view, &plan, compiled, disturb);
-    plan.canonical = canonical(&content(view, &plan, &commands));
+    plan.canonical = exact_plan(view, &plan, &commands).canonical();
     plan.hash = Digest::of(plan.canonical.as_bytes());
     for command in &mut commands {
         let key = format!("{} {} {} 1", plan.hash, command.step, command.host);
@@ -359,37 +358,38 @@ fn resources(action: &str, with: &serde_json::Map<String, serde_json::Value>) ->
 }
 
 /// The exact plan: what is approved, what agents check, what the log names.
-fn content(view: View<'_>, plan: &PlanRow, commands: &[CommandRow]) -> serde_json::Value {
-    let steps: Vec<serde_json::Value> = commands
-        .iter()
-        .map(|command| {
-            json!({
-                "step": command.step,
-                "wave": command.wave,
-                "finally": command.finally,
-                "host": command.host,
-                "action": command.action,
-                "with": command.parameters,
-                "timeoutMs": u64::try_from(command.timeout.as_millis()).unwrap_or(u64::MAX),
-            })
-        })
-        .collect();
-    json!({
-        "installation": view.state.meta.installation,
-        "epoch": view.state.meta.epoch,
-        "plan": plan.id,
-        "incident": plan.incident,
-        "policy": plan.policy,
-        "policyDigest": plan.policy_digest,
-        "target": plan.target,
-        "rung": plan.rung,
-        "requester": plan.requester,
-        "values": plan.values,
-        "steps": steps,
-        "settleMs": u64::try_from(plan.settle.as_millis()).unwrap_or(u64::MAX),
-        "maxErrors": plan.max_errors,
-        "dryRun": plan.dry_run,
-    })
+fn exact_plan(view: View<'_>, plan: &PlanRow, commands: &[CommandRow]) -> ExactPlan {
+    let step = |command: &CommandRow| PlannedStep {
+        step: command.step,
+        wave: command.wave,
+        finally: command.finally,
+        host: command.host.clone(),
+        action: command.action.clone(),
+        with: command.parameters.clone(),
+        timeout_ms: milliseconds(command.timeout),
+    };
+    ExactPlan {
+        installation: view.state.meta.installation.clone(),
+        epoch: view.state.meta.epoch,
+        plan: plan.id.to_string(),
+        incident: plan.incident.map(|incident| incident.to_string()),
+        policy: plan.policy.clone(),
+        policy_digest: plan.policy_digest,
+        target: plan.target.clone(),
+        rung: plan.rung.clone(),
+        requester: plan.requester.clone(),
+        values: plan.values.clone(),
+        steps: commands.iter().map(step).collect(),
+        settle_ms: milliseconds(plan.settle),
+        max_errors: plan.max_errors,
+        dry_run: plan.dry_run,
+        previews: BTreeMap::new(),
+        run: None,
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

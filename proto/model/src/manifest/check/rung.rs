@@ -204,7 +204,16 @@ fn approval<'a>(object: &Object<'a>, context: &Context<'a>) -> Option<ApprovalRu
     if (distinct.len() < choices.len() || choices.is_empty() || choices == ["reject"]) && object.report.is_clean() {
         object.report.fault(object.place_of("choices"), "`choices` are distinct, and one of them is not `reject`");
     }
-    Some(ApprovalRule { only_if, role: role?.to_string(), count: count?, expires: expires?, choices, remind })
+    let signed = object.parsed("signed", str::parse::<bool>);
+    Some(ApprovalRule {
+        only_if,
+        role: role?.to_string(),
+        count: count?,
+        expires: expires?,
+        choices,
+        remind,
+        signed: signed?,
+    })
 }
 
 fn verify<'a>(object: &Object<'a>, context: &Context<'a>) -> Option<Verify> {

@@ -255,6 +255,12 @@ const APPROVAL: &[Field] = &[
     default("expires", Shape::Duration, "24h", "How long the question stands."),
     default("choices", Shape::List(&Shape::Text), "approve, reject", "What can be chosen; `reject` denies."),
     optional("remind", Shape::Duration, "How often people are reminded."),
+    default(
+        "signed",
+        Shape::Flag,
+        "true",
+        "`false`: an approval may be given without a signature, and hosts take the controller's word for it.",
+    ),
 ];
 
 const VERIFY: &[Field] = &[

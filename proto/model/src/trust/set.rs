@@ -1,0 +1,214 @@
+//! Policy sets: what is signed. Namespace, version, expiry and the digest of every manifest, so that one number covers
+//! deletion, replay, mix-and-match and roll-back.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Believed, Denied, Malformed, NAMESPACE_OBSERVE, NAMESPACE_POLICY,
+    document::{self, rule},
+    root::{LARGEST_NUMBER, Signed},
+    run,
+    signers::{self, Signer},
+};
+use crate::{digest::Digest, name::ObjectName};
+
+const KIND: &str = "policy set";
+/// The longest life of a set.
+pub const LONGEST_LIFE: SignedDuration = SignedDuration::from_hours(400 * 24);
+/// The longest life of a one-shot set.
+pub const LONGEST_ONE_SHOT: SignedDuration = SignedDuration::from_hours(24);
+/// How far the clocks of a signer and a host may be apart.
+const CLOCKS: SignedDuration = SignedDuration::from_mins(10);
+
+/// A policy set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PolicySet {
+    /// The installation that it is for.
+    pub installation: String,
+    /// The namespace of its manifests.
+    pub namespace: ObjectName,
+    /// From 1, and it only goes up; 0 for a one-shot.
+    pub version: u64,
+    /// When it was made.
+    pub issued: Timestamp,
+    /// From when on it lets nothing start.
+    pub expires: Timestamp,
+    /// The digest of every manifest's canonical JSON, by kind and name: `Policy/dns-failover`.
+    pub manifests: BTreeMap<String, Digest>,
+    /// For a person's order, its identifier: the set is good for one plan, and then never again.
+    pub one_shot: Option<String>,
+}
+
+impl PolicySet {
+    /// Its canonical bytes: what is signed, stored, sent and hashed.
+    pub fn canonical(&self) -> String {
+        document::write(self)
+    }
+
+    /// Its digest.
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.canonical().as_bytes())
+    }
+
+    /// Reads a set from its canonical bytes. Verify their signatures first.
+    ///
+    /// # Errors
+    /// The bytes are not canonical, or break a rule of a set.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
+        let set: Self = document::read(KIND, bytes)?;
+        set.check()?;
+        Ok(set)
+    }
+
+    /// Checks what holds for every set; whoever makes one asks this before signing.
+    ///
+    /// # Errors
+    /// A rule does not hold.
+    pub fn check(&self) -> Result<(), Malformed> {
+        let rule = |holds: bool, why: &dyn Fn() -> String| rule(KIND, holds, why);
+        rule(!self.installation.is_empty(), &|| "it names no installation".to_owned())?;
+        rule(self.version <= LARGEST_NUMBER, &|| format!("version {} cannot be", self.version))?;
+        rule(self.expires > self.issued, &|| "it expires before it is issued".to_owned())?;
+        let wrong = self.manifests.keys().find(|key| !is_key(key));
+        rule(wrong.is_none(), &|| format!("{wrong:?} is not of the form Policy/name"))?;
+        let life = self.expires.duration_since(self.issued);
+        match &self.one_shot {
+            None => {
+                rule(self.version > 0, &|| "versions begin with 1".to_owned())?;
+                rule(life <= LONGEST_LIFE, &|| "it lives longer than 400 days".to_owned())
+            }
+            Some(id) => {
+                rule(run::is_id(id), &|| format!("{id:?} is not an identifier: 1 to 64 of letters, digits and -"))?;
+                rule(self.version == 0, &|| "a one-shot has version 0".to_owned())?;
+                rule(life <= LONGEST_ONE_SHOT, &|| "a one-shot lives longer than 24 hours".to_owned())?;
+                rule(self.manifests.len() == 1, &|| "a one-shot has exactly one manifest".to_owned())
+            }
+        }
+    }
+}
+
+/// `Policy/dns-failover`, `Run/019a…`.
+fn is_key(key: &str) -> bool {
+    key.split_once('/').is_some_and(|(kind, name)| {
+        let good = if kind == run::KIND { run::is_id(name) } else { name.parse::<ObjectName>().is_ok() };
+        good && !kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_alphabetic())
+    })
+}
+
+/// What a set may do, by who signed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Authority {
+    /// Its policies may look, and try things out with no effect.
+    Observe,
+    /// Its policies may act, as far as their mode goes.
+    Full,
+}
+
+/// The exact bytes of a set and the signatures over them, as they are stored and sent.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SignedSet {
+    /// Canonical bytes of a [`PolicySet`].
+    pub bytes: Vec<u8>,
+    /// Armoured signatures, in `quell-policy` or `quell-policy.observe`.
+    pub signatures: Vec<String>,
+}
+
+/// A set whose signatures have been verified, in time.
+#[derive(Debug, Clone)]
+pub struct VerifiedSet {
+    /// The set.
+    pub set: PolicySet,
+    /// The distinct people by whose signatures it has its authority.
+    pub signers: Vec<Signer>,
+    /// The digest of its bytes.
+    pub digest: Digest,
+    /// What it may do.
+    pub authority: Authority,
+}
+
+impl SignedSet {
+    /// Verifies the signatures, then reads the set, then looks whether it is of this installation and in time. Versions
+    /// are for those to compare who keep the highest.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn verify(&self, root: &Believed, now: Timestamp, zone: &TimeZone) -> Result<VerifiedSet, Denied> {
+        let verified = self.verify_signed(root, now, zone)?;
+        verified.check_installation(&root.root().installation)?;
+        verified.check_time(now)?;
+        Ok(verified)
+    }
+
+    /// Verifies the signatures, then reads the set.
+    pub(super) fn verify_signed(
+        &self,
+        root: &Believed,
+        now: Timestamp,
+        zone: &TimeZone,
+    ) -> Result<VerifiedSet, Denied> {
+        let full = root.signed_by(NAMESPACE_POLICY, &self.bytes, &self.signatures, now, zone)?;
+        let observe = root.signed_by(NAMESPACE_OBSERVE, &self.bytes, &self.signatures, now, zone)?;
+        if full.people.is_empty() && observe.people.is_empty() {
+            return Err(full.or(observe).lacking(NAMESPACE_POLICY, 1));
+        }
+        let set = PolicySet::parse(&self.bytes)?;
+        let needed = root.required(&set.namespace);
+        let enough = |people: &[Signer]| people.len() >= needed as usize;
+        // Who signs that it may act also says that it may look.
+        let either = signers::distinct(full.people.iter().chain(&observe.people).cloned());
+        let (signers, authority) = if enough(&full.people) {
+            (full.people, Authority::Full)
+        } else if enough(&either) {
+            (either, Authority::Observe)
+        } else {
+            return Err(full.or(observe).lacking(NAMESPACE_POLICY, needed));
+        };
+        Ok(VerifiedSet { set, signers, digest: Digest::of(&self.bytes), authority })
+    }
+}
+
+impl Signed {
+    /// The reasons of both attempts, where a signature failed in each; a signature for the other namespace is no fault.
+    fn or(mut self, other: Self) -> Self {
+        use super::{signature::Fault, signers::Refused};
+        let is_other = |refused: &Refused| {
+            matches!(refused, Refused::Signature { fault: Fault::Namespace { found, .. }, .. }
+                if found == NAMESPACE_POLICY || found == NAMESPACE_OBSERVE)
+        };
+        self.refused.extend(other.refused);
+        self.refused.retain(|refused| !is_other(refused));
+        self.refused.dedup();
+        self
+    }
+}
+
+impl VerifiedSet {
+    /// Whether it is of this installation.
+    pub(super) fn check_installation(&self, installation: &str) -> Result<(), Denied> {
+        if self.set.installation == installation {
+            return Ok(());
+        }
+        let (found, wanted) = (self.set.installation.clone(), installation.to_owned());
+        Err(Denied::Installation { what: KIND, found, wanted })
+    }
+
+    /// Whether it is in time.
+    pub(super) fn check_time(&self, now: Timestamp) -> Result<(), Denied> {
+        let set = &self.set;
+        if set.issued.duration_since(now) > CLOCKS {
+            return Err(Denied::NotYet { issued: set.issued, now });
+        }
+        if now >= set.expires {
+            return Err(Denied::Expired {
+                namespace: set.namespace.clone(),
+                version: set.version,
+                expired: set.expires,
+            });
+        }
+        Ok(())
+    }
+}
