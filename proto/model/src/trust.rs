@@ -15,13 +15,14 @@
 //! | `quell-policy` | a policy set that may act, a person's order among them |
 //! | `quell-policy.observe` | a policy set that may look only |
 //! | `quell-approval.ROLE` | an approval of a plan, by somebody of a role |
-//! | `quell-trust` | a change of the root of trust |
+//! | `quell-trust` | a change of the root of trust, or of a host's labels |
 //! | `quell-limits` | ceilings over all policies of a namespace |
 
 pub mod approvals;
 pub mod authorize;
 mod denied;
 pub(crate) mod document;
+pub mod labels;
 mod line;
 mod moment;
 mod pattern;
@@ -34,6 +35,7 @@ pub mod signers;
 pub use authorize::{Belief, Order, Warrant, authorize};
 pub use denied::{Denied, Lacking};
 pub use document::Malformed;
+pub use labels::LabelChange;
 pub use line::Line;
 pub use root::{Believed, TrustRoot};
 pub use set::{Authority, PolicySet, SignedSet, VerifiedSet};

@@ -100,7 +100,8 @@ fn is_key(key: &str) -> bool {
 }
 
 /// What a set may do, by who signed it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Authority {
     /// Its policies may look, and try things out with no effect.
     Observe,
