@@ -12,12 +12,12 @@ use quell_model::{
 
 use crate::{
     State, Windows, breaker,
-    guard::{self, Context},
+    guard::{self, Context, Guard},
     id::{IncidentId, PlanId},
     input::{Saw, WhyQuestion},
     plan::{self, Wanted},
     scope::{Notes, View},
-    state::{Hold, PlanRow, Verdict},
+    state::{Hold, PlanRow, PlanState, Verdict},
     verdict,
     windows::Compiled,
 };
@@ -58,8 +58,8 @@ pub struct Explanation {
 /// What one guard says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GuardVerdict {
-    /// The guard.
-    pub guard: &'static str,
+    /// The guard; when it holds, under the name that it gives the hold.
+    pub guard: String,
     /// Whether it lets through.
     pub allows: bool,
     /// Why not.
@@ -126,7 +126,7 @@ fn one(view: View<'_>, compiled: &Compiled, target: &Target) -> Explanation {
     let guards = guards(view, compiled, target, incident, plan.as_deref());
     let first_no = hold.or_else(|| {
         let no = guards.iter().find(|guard| !guard.allows)?;
-        Some(Hold { guard: no.guard.to_owned(), reason: no.reason.clone(), until: no.until, since: view.now })
+        Some(Hold { guard: no.guard.clone(), reason: no.reason.clone(), until: no.until, since: view.now })
     });
     let since = alert
         .map(|alert| alert.firing_since.unwrap_or(alert.since))
@@ -200,11 +200,17 @@ fn guards(
         incident: row.map(AsRef::as_ref),
         taking: &taking,
     };
+    // What has begun is asked again before its further waves only, and then by some.
+    let is_asked = |guard: &Guard| match plan.state {
+        PlanState::Running => guard.each_wave,
+        PlanState::Verifying => false,
+        _ => true,
+    };
     guard::GUARDS
         .iter()
-        .map(|guard| match (guard.verdict)(&context) {
-            None => GuardVerdict { guard: guard.name, allows: true, reason: String::new(), until: None },
-            Some(hold) => GuardVerdict { guard: guard.name, allows: false, reason: hold.reason, until: hold.until },
+        .map(|guard| match (guard.verdict)(&context).filter(|_| is_asked(guard)) {
+            None => GuardVerdict { guard: guard.name.to_owned(), allows: true, reason: String::new(), until: None },
+            Some(hold) => GuardVerdict { guard: hold.guard, allows: false, reason: hold.reason, until: hold.until },
         })
         .collect()
 }

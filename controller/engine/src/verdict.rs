@@ -27,6 +27,8 @@ pub(crate) fn judge(view: View<'_>, compiled: &Compiled, target: &Target, truth:
     match plan.map(|plan| (plan.state, plan.hold.clone())) {
         Some((PlanState::Proposed, hold)) => (Verdict::AwaitingApproval, hold),
         Some((PlanState::Held, hold)) => (Verdict::Held, hold),
+        // Between two waves.
+        Some((PlanState::Running, Some(hold))) => (Verdict::Held, Some(hold)),
         Some(_) => (Verdict::Fired, None),
         None if breaker::effective_mode(view.state, &compiled.policy) == Mode::Observe
             || compiled.policy.ladder.is_empty() =>

@@ -47,7 +47,7 @@ fn no(hold: &Hold) -> GuardView {
 
 fn guard(verdict: &GuardVerdict) -> GuardView {
     GuardView {
-        guard: verdict.guard.to_owned(),
+        guard: verdict.guard.clone(),
         allows: verdict.allows,
         reason: verdict.reason.clone(),
         until: verdict.until.map(time),
