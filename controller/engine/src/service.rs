@@ -82,7 +82,7 @@ impl Group {
     /// Whether a plan disturbs this group.
     pub(crate) fn has(&self, plan: &PlanRow) -> bool {
         match &self.service {
-            Some(service) => plan.service.as_ref() == Some(service),
+            Some(service) => plan.services().any(|other| other == service),
             None => plan.service.is_none() && plan.policy == self.policy,
         }
     }
@@ -90,7 +90,7 @@ impl Group {
     /// Whether an act disturbed this group.
     pub(crate) fn is_of(&self, row: &LedgerRow) -> bool {
         match &self.service {
-            Some(service) => row.service.as_ref() == Some(service),
+            Some(service) => row.service.iter().chain(&row.also).any(|other| other == service),
             None => row.service.is_none() && row.policy == self.policy,
         }
     }
@@ -114,19 +114,31 @@ pub(crate) fn group(view: View<'_>, plan: &PlanRow, compiled: Option<&Compiled>)
     Group { name, members, service: plan.service.clone(), policy: plan.policy.clone() }
 }
 
-/// The service that a person's run disturbs: the one that its parameters name, else the first that has one of the hosts.
+/// The group of one of the services that a plan disturbs.
+pub(crate) fn group_of(view: View<'_>, plan: &PlanRow, service: &str) -> Group {
+    let members = find(view.state, plan.policy.as_ref().map(|policy| &policy.namespace), service)
+        .map(|service| members(view.state, &service))
+        .unwrap_or_default();
+    Group { name: format!("service {service}"), members, service: Some(service.to_owned()), policy: None }
+}
+
+/// The services that a person's run disturbs: the one that its parameters name, else every one that has one of the hosts.
 pub(crate) fn of_run(
     state: &State,
     with: &serde_json::Map<String, serde_json::Value>,
     hosts: &[HostName],
-) -> Option<String> {
+) -> Vec<String> {
     let has_host = |service: &Service| {
         let members = members(state, service);
         hosts.iter().any(|host| members.contains(host))
     };
+    let mut names: Vec<String> =
+        all(state).filter(|service| has_host(service)).map(|service| service.name.name.as_str().to_owned()).collect();
+    names.sort_unstable();
+    names.dedup();
     let named = with.get("service").and_then(serde_json::Value::as_str);
-    all(state)
-        .filter(|service| has_host(service))
-        .min_by_key(|service| (named != Some(service.name.name.as_str()), service.name.clone()))
-        .map(|service| service.name.name.as_str().to_owned())
+    match names.iter().find(|name| named == Some(name.as_str())) {
+        Some(name) => vec![name.clone()],
+        None => names,
+    }
 }

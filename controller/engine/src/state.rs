@@ -36,7 +36,7 @@ pub use self::{
     manifest::StoredManifest,
     message::{Message, MessageState},
     operator::{OperatorRow, TokenRow},
-    plan::{DisturbLimit, Needs, PlanRow, PlanState, PlannedOnce, Vote},
+    plan::{AlsoDisturbed, DisturbLimit, Needs, PlanRow, PlanState, PlannedOnce, Vote},
     schedule::ScheduleRow,
     verdict::{Hold, Verdict, VerdictRow},
     window::WindowRow,

@@ -14,6 +14,7 @@ mod safety {
     pub(crate) mod life;
 
     mod cancel;
+    mod disturbance;
     mod failover;
     mod flapping;
     mod healthy;

@@ -10,14 +10,13 @@ pub(super) fn verdict(context: &Context<'_>) -> Option<Hold> {
     let now = context.view.now;
     let namespace = context.plan.policy.as_ref().map(|policy| &policy.namespace);
     let own = context.compiled.and_then(|compiled| compiled.policy.guards.calendar.as_ref());
-    let of_service = context
+    let of_services = context
         .plan
-        .service
-        .as_ref()
-        .and_then(|name| service::find(state, namespace, name))
-        .and_then(|service| service.calendar.clone().map(|calendar| (service.name.namespace.clone(), calendar)));
+        .services()
+        .filter_map(|name| service::find(state, namespace, name))
+        .filter_map(|service| Some((service.name.namespace.clone(), service.calendar.clone()?)));
     let wanted =
-        own.zip(namespace).map(|(name, namespace)| (namespace.clone(), name.clone())).into_iter().chain(of_service);
+        own.zip(namespace).map(|(name, namespace)| (namespace.clone(), name.clone())).into_iter().chain(of_services);
     for (namespace, name) in wanted {
         let full = quell_model::name::FullName { namespace, name };
         let Some(stored) = state.manifests.get(&("Calendar".to_owned(), full.clone())) else {

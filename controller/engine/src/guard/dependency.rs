@@ -15,17 +15,15 @@ pub(super) fn verdict(context: &Context<'_>) -> Option<Hold> {
             None,
         ));
     }
-    let own = context.plan.service.as_ref()?;
-    let related = service::related(state, context.plan.policy.as_ref(), own);
-    state.live.plans.iter().filter_map(|id| state.plans.get(id)).find_map(|other| {
-        let is_under_way = matches!(other.state, PlanState::Running | PlanState::Verifying) && !other.dry_run;
-        let name = other.service.as_ref()?;
-        (is_under_way && other.id != context.plan.id && related.contains(name)).then(|| {
-            context.no(
-                "dependency",
-                format!("{} disturbs {name}, which depends on {own} or it on that", other.id),
-                None,
-            )
+    context.plan.services().find_map(|own| {
+        let related = service::related(state, context.plan.policy.as_ref(), own);
+        state.live.plans.iter().filter_map(|id| state.plans.get(id)).find_map(|other| {
+            let is_under_way = matches!(other.state, PlanState::Running | PlanState::Verifying) && !other.dry_run;
+            let name = other.services().find(|name| related.contains(*name))?;
+            (is_under_way && other.id != context.plan.id).then(|| {
+                let reason = format!("{} disturbs {name}, which depends on {own} or it on that", other.id);
+                context.no("dependency", reason, None)
+            })
         })
     })
 }

@@ -7,17 +7,28 @@ use quell_model::name::HostName;
 
 use super::Context;
 use crate::{
-    ledger, service,
-    state::{Hold, PlanState},
+    ledger,
+    service::{self, Group},
+    state::{DisturbLimit, Hold, PlanState},
     windows::{after, before},
 };
 
 pub(super) fn verdict(context: &Context<'_>) -> Option<Hold> {
-    let limit = context.plan.disturb.as_ref()?;
-    if context.plan.dry_run {
+    let plan = context.plan;
+    if plan.dry_run {
         return None;
     }
-    let group = service::group(context.view, context.plan, context.compiled);
+    let own = service::group(context.view, plan, context.compiled);
+    exceeds(context, plan.disturb.as_ref(), &own).or_else(|| {
+        plan.also.iter().find_map(|also| {
+            exceeds(context, also.limit.as_ref(), &service::group_of(context.view, plan, &also.service))
+        })
+    })
+}
+
+/// Whether the plan would disturb too many hosts of a group.
+fn exceeds(context: &Context<'_>, limit: Option<&DisturbLimit>, group: &Group) -> Option<Hold> {
+    let limit = limit?;
     let since = before(context.view.now, limit.over);
     let rows: Vec<_> = ledger::rows(context.view.state, |row| {
         row.at > since && row.plan != context.plan.id && group.is_of(row) && group.members.contains(&row.host)

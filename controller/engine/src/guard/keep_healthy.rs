@@ -13,8 +13,11 @@ use crate::{
 };
 
 pub(super) fn verdict(context: &Context<'_>) -> Option<Hold> {
+    context.plan.services().find_map(|name| leaves_too_few(context, name))
+}
+
+fn leaves_too_few(context: &Context<'_>, name: &str) -> Option<Hold> {
     let state = context.view.state;
-    let name = context.plan.service.as_ref()?;
     let service = service::find(state, context.plan.policy.as_ref().map(|policy| &policy.namespace), name)?;
     if service.keep_healthy == 0 || context.plan.dry_run {
         return None;

@@ -7,7 +7,7 @@ use crate::{
     id::{CommandId, IncidentId, PlanId},
     scope::{Notes, Site, View},
     service,
-    state::{CommandRow, CommandState, DisturbLimit, Hold, PlanRow, PlanState, PlannedOnce},
+    state::{AlsoDisturbed, CommandRow, CommandState, DisturbLimit, Hold, PlanRow, PlanState, PlannedOnce},
     values,
     windows::{Compiled, place},
 };
@@ -136,7 +136,9 @@ pub(crate) fn manual(view: View<'_>, order: Order, id: PlanId) -> Candidate {
     plan.dry_run = order.dry_run;
     plan.waves = if order.waves.is_empty() { RUN_WAVES.to_vec() } else { order.waves };
     plan.settle = RUN_SETTLE;
-    plan.service = service::of_run(view.state, &order.with, &order.hosts);
+    let mut services = service::of_run(view.state, &order.with, &order.hosts).into_iter();
+    plan.service = services.next();
+    plan.also = services.map(|service| AlsoDisturbed { service, limit: None }).collect();
     let step = ExactStep {
         index: 0,
         action: order.action,
@@ -181,6 +183,7 @@ fn blank(view: View<'_>, id: PlanId, target: Target) -> PlanRow {
         request_id: String::new(),
         hosts: Vec::new(),
         service: None,
+        also: Vec::new(),
         resources: Vec::new(),
         scheduled: false,
         onces: Vec::new(),
@@ -269,7 +272,13 @@ fn finish(
         .collect();
     plan.resources.sort();
     plan.resources.dedup();
-    plan.disturb = limit(view, &plan, compiled, disturb);
+    let group = service::group(view, &plan, compiled);
+    plan.disturb = limit(&plan, compiled, &group, disturb);
+    let also = plan.also.iter().map(|also| {
+        let group = service::group_of(view, &plan, &also.service);
+        AlsoDisturbed { limit: limit(&plan, compiled, &group, disturb), ..also.clone() }
+    });
+    plan.also = also.collect();
     plan.canonical = exact_plan(view, &plan, &commands).canonical();
     plan.hash = Digest::of(plan.canonical.as_bytes());
     for command in &mut commands {
@@ -281,15 +290,15 @@ fn finish(
 
 /// The limit of disturbance in hosts, fixed now: the smaller of the share, rounded down but at least 1, and the number.
 fn limit(
-    view: View<'_>,
     plan: &PlanRow,
     compiled: Option<&Compiled>,
+    group: &service::Group,
     disturb: quell_model::policy::Disturb,
 ) -> Option<DisturbLimit> {
     if plan.dry_run || (compiled.is_none() && plan.service.is_none()) {
         return None;
     }
-    let eligible = u32::try_from(service::group(view, plan, compiled).members.len()).unwrap_or(u32::MAX);
+    let eligible = u32::try_from(group.members.len()).unwrap_or(u32::MAX);
     // A share of at most 100 % of a 32-bit number fits.
     let share = (f64::from(eligible) * disturb.percent.clamp(0.0, 100.0) / 100.0).floor() as u32;
     Some(DisturbLimit { limit: disturb.hosts.min(share.max(1)), eligible, over: disturb.over })

@@ -311,6 +311,7 @@ fn send(turn: &mut Turn<'_>, plan: &PlanRow, command: &CommandRow) {
                 target: plan.target.clone(),
                 host: command.host.clone(),
                 service: plan.service.clone(),
+                also: plan.also.iter().map(|also| also.service.clone()).collect(),
                 at: now,
                 rung: plan.rung.clone(),
                 incident: plan.incident,

@@ -36,6 +36,9 @@ pub struct LedgerRow {
     pub host: HostName,
     /// The service it belongs to.
     pub service: Option<String>,
+    /// Further services that it disturbs.
+    #[serde(default)]
+    pub also: Vec<String>,
     /// When it was sent.
     pub at: Timestamp,
     /// The name of the rung; empty for a person's run.

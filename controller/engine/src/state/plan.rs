@@ -87,6 +87,9 @@ pub struct PlanRow {
     /// The service that they belong to.
     #[serde(default)]
     pub service: Option<String>,
+    /// Further services whose members a person's run disturbs.
+    #[serde(default)]
+    pub also: Vec<AlsoDisturbed>,
     /// Resources that it holds: `planthost1 unit:named`.
     #[serde(default)]
     pub resources: Vec<String>,
@@ -125,6 +128,15 @@ pub struct PlannedOnce {
     pub within: Option<Duration>,
 }
 
+/// A further service that a person's run disturbs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlsoDisturbed {
+    /// Its name.
+    pub service: String,
+    /// How many of its hosts may be disturbed, fixed when the plan was made; absent: none are disturbed.
+    pub limit: Option<DisturbLimit>,
+}
+
 /// How many hosts of a service may be disturbed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DisturbLimit {
@@ -160,6 +172,13 @@ pub enum PlanState {
     Cancelled,
     /// The world moved: a newer plan took its place.
     Superseded,
+}
+
+impl PlanRow {
+    /// The services that it disturbs.
+    pub fn services(&self) -> impl Iterator<Item = &String> {
+        self.service.iter().chain(self.also.iter().map(|also| &also.service))
+    }
 }
 
 impl PlanState {
