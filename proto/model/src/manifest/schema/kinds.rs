@@ -326,7 +326,7 @@ const SERVICE: &[Field] = &[
         "keepHealthy",
         Shape::Integer,
         "1",
-        "Members that stay undisturbed; a service with a single member must write 0.",
+        "Members that stay undisturbed, counted wave by wave; a service with a single member must write 0.",
     ),
     optional("calendar", Shape::Name, "When it may be worked on; always when left out."),
     optional("contacts", Shape::List(&Shape::Name), "Who is told."),
