@@ -18,6 +18,7 @@ mod safety {
     mod failover;
     mod flapping;
     mod healthy;
+    mod held;
     mod holds;
     mod knowing;
     mod limits;
