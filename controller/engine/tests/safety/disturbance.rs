@@ -132,3 +132,41 @@ fn a_run_counts_for_every_service_of_its_hosts_unless_it_names_one() {
     let plan = run(&mut world, 40, &serde_json::json!({ "service": "database" }));
     assert_eq!(held_by(&world, plan), "nothing", "{}", world.story());
 }
+
+#[test]
+fn what_an_agent_refused_disturbed_nobody() {
+    let mut world = farm(0);
+    world.on("exec", |_, _| crate::world::Done::refused("not allowed here"));
+    for number in 1..=6 {
+        run(&mut world, number, &anything());
+        world.run("10s");
+    }
+    assert_eq!(disturbed(&world).len(), 6, "{}", world.story());
+}
+
+/// A run over four hosts in waves has touched one when another wants a fifth.
+#[test]
+fn what_is_under_way_counts_with_the_hosts_that_it_will_come_to() {
+    let mut world = farm(0);
+    for number in 1..=4 {
+        let labels = [("web", "member"), ("number", &*number.to_string()), ("batch", "yes")];
+        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let name = format!("web{number}").parse().unwrap();
+        world.ask("admin", Request::Relabel { name, labels }).unwrap();
+    }
+    let request = Request::Run {
+        action: "exec".to_owned(),
+        selector: Selector::labels([("batch".to_owned(), "yes".to_owned())].into()),
+        with: anything().as_object().unwrap().clone(),
+        waves: vec![1],
+        dry_run: false,
+        timeout: Duration::ZERO,
+        reason: "kernel".to_owned(),
+        request_id: String::new(),
+    };
+    world.ask("ada", request).unwrap();
+    world.run("5s");
+    assert_eq!(disturbed(&world).len(), 1, "{}", world.story());
+    let plan = run(&mut world, 9, &serde_json::json!({ "service": "web" }));
+    assert_eq!(held_by(&world, plan), "disturb", "{}", world.story());
+}

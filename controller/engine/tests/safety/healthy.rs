@@ -136,3 +136,28 @@ fn two_rollouts_share_what_may_be_taken() {
     assert_eq!(world.plans_in(PlanState::Failed).len(), 2, "neither helped, both came to their end: {}", world.story());
     assert_eq!(world.sent().len(), 6, "{}", world.story());
 }
+
+#[test]
+fn a_member_with_an_incident_of_its_own_is_not_counted_on() {
+    let mut world = World::begin("2026-11-23T09:59:00+01:00");
+    world.join("ops", &[("role", "ops")]);
+    for number in 1..=3 {
+        world.join(&format!("web{number}"), &[("role", "web")]);
+    }
+    world.apply_files(&["calendars", "contacts"], &[]);
+    world.apply(&policy("sweep", 2, "[1]"));
+    world.apply(
+        "apiVersion: quell/v1\nkind: Policy\nmetadata: { namespace: plants, name: ill }\nspec:\n  description: ill\n  \
+         service: shop\n  hosts: { matchLabels: { role: web } }\n  probes: { ill: { tcp: { address: 'ill.example:80' }, \
+         every: 10s } }\n  trigger: { when: '!probe.ill.ok' }\n",
+    );
+    world.set("web3", "ill", &[("ok", false.into())]);
+    world.run("1m");
+    goes_wrong(&mut world, "sweep");
+    world.run("1m");
+    assert!(world.sent().is_empty(), "{}", world.story());
+    assert_eq!(held_by(&world), "keepHealthy", "{}", world.story());
+    world.set("web3", "ill", &[("ok", true.into())]);
+    world.run("5m");
+    assert_eq!(restarted(&world).len(), 3, "{}", world.story());
+}

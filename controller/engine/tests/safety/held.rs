@@ -196,3 +196,12 @@ fn a_calendar_that_is_gone_counts_as_closed() {
     assert!(world.sent().is_empty(), "{}", world.story());
     assert_eq!(held_by(&world), "calendar", "{}", world.story());
 }
+
+#[test]
+fn the_rungs_of_one_incident_are_one_remedy() {
+    let next = "otherwise: next\n    - { name: again, do: [{ action: exec, with: { argv: [/bin/again] } }], verify: { that: probe.web.ok, within: 60s } }";
+    let mut world = farm(&[&POLICY.replace("otherwise: page", next)]);
+    world.on("service.restart", |_, _| Done::ok());
+    dies(&mut world, "2m");
+    assert_eq!(world.sent().len(), 2, "no cool-down and no settling between them: {}", world.story());
+}
