@@ -33,7 +33,7 @@ anew() {
 anew
 caught=0
 for round in 1 2 3 4 5; do
-    cut_power "$notes/ended" 20 env LD_PRELOAD="$work/sync.so" SYNC=lie "$program" write "$disk/data" "$notes"
+    cut_power "$notes/ended" 200 env LD_PRELOAD="$work/sync.so" SYNC=lie "$program" write "$disk/data" "$notes"
     if ! check; then
         caught=1
         break
@@ -46,7 +46,7 @@ anew
 round=0
 while [ "$round" -lt "$cuts" ]; do
     round=$((round + 1))
-    cut_power "$notes/ended" 20 "$program" write "$disk/data" "$notes"
+    cut_power "$notes/ended" 200 "$program" write "$disk/data" "$notes"
     must_be_whole "cut $round"
     [ $((round % 10)) -ne 0 ] || echo "cut $round: $(tail -n 1 "$work/check.log")"
 done

@@ -16,7 +16,7 @@ acks=$work/acks
 new_disk
 caught=0
 for round in 1 2 3 4 5; do
-    cut_power "$acks" 20 "$program" lie "$disk/data" "$acks"
+    cut_power "$acks" 500 "$program" lie "$disk/data" "$acks"
     if ! "$program" check "$disk/data" "$acks" >"$work/check.log" 2>&1; then
         caught=1
         break
@@ -31,7 +31,7 @@ round=0
 mended=0
 while [ "$round" -lt "$cuts" ]; do
     round=$((round + 1))
-    cut_power "$acks" 20 "$program" write "$disk/data" "$acks"
+    cut_power "$acks" 500 "$program" write "$disk/data" "$acks"
     if ! "$program" check "$disk/data" "$acks" >"$work/check.log" 2>&1; then
         echo "cut $round: FAILED"
         cat "$work/check.log"

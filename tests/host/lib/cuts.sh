@@ -2,8 +2,8 @@
 #
 #   cuts_begin                          ends the test with a reason where there can be none
 #   new_disk                            an empty file system at $disk
-#   cut_power PROGRESS LEAST COMMAND... runs a program that writes to $disk, and cuts the power at a moment of chance: after
-#                                       LEAST to LEAST + 500 more lines in the file PROGRESS, which lies elsewhere
+#   cut_power PROGRESS MOST COMMAND...  runs a program that writes to $disk, and cuts the power at a moment of chance: after
+#                                       20 to 20 + MOST more lines in the file PROGRESS, which lies elsewhere
 #   cuts_end                            for a trap
 #
 # A killed process loses nothing that it handed to the kernel, so killing shows nothing about syncing. Here the program
@@ -47,7 +47,7 @@ new_disk() {
 
 cut_power() {
     progress=$1
-    wanted=$(($(wc -l 2>/dev/null <"$progress" || echo 0) + $2 + $(od -An -N2 -tu2 /dev/urandom) % 500))
+    wanted=$(($(wc -l 2>/dev/null <"$progress" || echo 0) + 20 + $(od -An -N2 -tu2 /dev/urandom) % $2))
     shift 2
     "$@" >"$work/writer.log" 2>&1 &
     writer=$!
