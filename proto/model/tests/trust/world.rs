@@ -24,6 +24,7 @@ use ssh_key::{HashAlg, LineEnding, PrivateKey, private::Ed25519Keypair};
 
 pub(crate) const NOW: &str = "2026-11-27T12:00:00Z";
 const MANIFESTS: &str = include_str!("policy.yaml");
+static UTC: TimeZone = TimeZone::UTC;
 
 /// Somebody with a key.
 #[derive(Clone)]
@@ -277,17 +278,23 @@ impl Case {
     }
 
     pub(crate) fn authorize_with(&self, evidence: &Evidence, votes: &[Vote]) -> Result<Warrant, Denied> {
-        let root = believed(&self.root);
-        let belief = Belief {
+        authorize(&self.belief(&believed(&self.root)), &self.command(evidence, votes))
+    }
+
+    pub(crate) fn belief<'a>(&'a self, root: &'a Believed) -> Belief<'a> {
+        Belief {
             installation: &self.installation,
             host: &self.host,
             labels: &self.labels,
-            root: &root,
+            root,
             set_versions: &self.set_versions,
             now: self.now,
-            zone: &TimeZone::UTC,
-        };
-        let order = Order {
+            zone: &UTC,
+        }
+    }
+
+    pub(crate) fn command<'a>(&'a self, evidence: &'a Evidence, votes: &'a [Vote]) -> Order<'a> {
+        Order {
             host: &self.to,
             step: self.step,
             action: &self.action,
@@ -301,8 +308,7 @@ impl Case {
             approvals: votes,
             set: &evidence.set,
             manifests: &evidence.manifests,
-        };
-        authorize(&belief, &order)
+        }
     }
 
     /// What the set may do, by who signed it.
