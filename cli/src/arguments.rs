@@ -63,6 +63,9 @@ pub enum Command {
     Thaw(commands::hold::Thaw),
     /// Show the records of the log.
     Events(commands::events::Arguments),
+    /// Prove that the log is whole, and export it.
+    #[command(subcommand)]
+    Audit(commands::audit::Command),
     /// Make join tokens.
     #[command(subcommand)]
     Token(commands::token::Command),

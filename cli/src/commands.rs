@@ -1,6 +1,7 @@
 //! The commands, one file each: what each takes, what it asks of the controller, how it ends.
 
 pub mod apply;
+pub mod audit;
 pub mod breaker;
 pub mod cancel;
 pub mod check;
@@ -48,6 +49,7 @@ pub async fn run(command: Option<Command>, context: &Context) -> Result<Exit, Er
         Command::Freeze(arguments) => hold::freeze(&arguments, context).await,
         Command::Thaw(arguments) => hold::thaw(&arguments, context).await,
         Command::Events(arguments) => events::run(&arguments, context).await,
+        Command::Audit(command) => audit::run(&command, context).await,
         Command::Token(command) => token::run(&command, context).await,
         Command::Host(command) => host::run(&command, context).await,
         Command::Operator(command) => operator::run(&command, context).await,

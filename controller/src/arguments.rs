@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Parser, Subcommand};
+use quell_model::digest::Digest;
 
 use crate::logging::Format;
 
@@ -70,6 +71,9 @@ pub enum Command {
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
     },
+    /// Look after the audit log on this machine, without a controller.
+    #[command(subcommand)]
+    Audit(Audit),
     /// Make a controller's directory from a backup; it begins a new epoch and only observes at first.
     Restore {
         /// The controller's directory; must not hold a controller.
@@ -78,6 +82,23 @@ pub enum Command {
         /// The backup.
         #[arg(long, value_name = "DIR")]
         from: PathBuf,
+    },
+}
+
+/// What is done with the audit log.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Audit {
+    /// Find an edit, a removal, a reordering or a cut end of the log; exit code 0 only when it is whole.
+    Verify {
+        /// The controller's directory, a copy of it, or a backup.
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+        /// A file with a signed head that was kept elsewhere (`quell audit head`): the log must continue it.
+        #[arg(long, value_name = "FILE")]
+        since: Option<PathBuf>,
+        /// The fingerprint of the certificate authority, as in join strings; without it the directory's own is believed.
+        #[arg(long, value_name = "SHA-256")]
+        fingerprint: Option<Digest>,
     },
 }
 

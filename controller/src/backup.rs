@@ -35,7 +35,10 @@ pub const LIST: &str = "backup.json";
 const FORMAT: u32 = 1;
 
 /// Entries of a data directory that are not copied as they are.
-const NOT_COPIED: [&str; 6] = ["log", "checkpoints", "blobs", "view", "view.damaged", "reserve"];
+const NOT_COPIED: [&str; 7] = ["log", "checkpoints", "blobs", "view", "view.damaged", "reserve", HEADS];
+
+/// The signed heads; copied before the log, so that none of them is of a record that the copy does not hold.
+const HEADS: &str = "heads";
 
 /// What a backup holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +77,9 @@ pub fn backup(data_directory: &Path, out: &Path) -> Result<Summary, Error> {
     held.lock_shared().map_err(Error::io("lock", &places.log))?;
     let mut copy = Copy { from: data_directory, out, files: BTreeMap::new() };
     files::make_directory(out)?;
+    if places.heads.exists() {
+        copy.file(Path::new(HEADS), None)?;
+    }
     let head = copy.log(&places)?;
     copy.checkpoints(&places, head)?;
     copy.tree(Path::new("blobs"))?;

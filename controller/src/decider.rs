@@ -181,6 +181,7 @@ impl Core {
         let mut next = self.turn(Some(Input::Started { restored }))?;
         while next == turn::Next::Turn {
             self.look_after_space()?;
+            self.store.sign_head()?;
             self.shared.queue.wait(self.sleep());
             // An empty queue means that it slept its time out, or woke for nothing: telling the time costs little.
             let is_due = self.wake.is_some_and(|at| at <= self.shared.clock.now()) || self.is_idle();

@@ -229,6 +229,7 @@ fn make(options: &Options, config: &Config, now: Timestamp) -> Result<PathBuf, E
     let authority = Authority::create(&data_dir.join(AUTHORITY), &installation, now)?;
     let profile = issue(&data_dir, &authority, config, &options.operator, &["admin".to_owned()], now)?;
     let mut store = Box::new(DiskStore::create(&data_dir, store::Options::default())?);
+    store.sign_with(std::sync::Arc::new(authority))?;
     found(&mut store, &installation, now)?;
     store.close()?;
     config.save(&data_dir)?;

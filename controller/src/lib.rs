@@ -4,6 +4,7 @@
 //! carries out the effects that it releases. `main.rs` is the table of contents.
 
 pub mod arguments;
+pub mod audit;
 pub mod backup;
 pub mod config;
 pub mod decider;

@@ -9,8 +9,8 @@ use std::{
 use clap::{Parser as _, error::ErrorKind};
 use jiff::Timestamp;
 use quell_controller::{
-    arguments::{Arguments, Command},
-    backup, init, logging,
+    arguments::{Arguments, Audit, Command},
+    audit, backup, init, logging,
     serve::{self, Controller, Parts},
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -43,10 +43,29 @@ fn main() -> ExitCode {
             }
             Err(error) => fail(FAILED, &error),
         },
+        Command::Audit(Audit::Verify { data_dir, since, fingerprint }) => {
+            verify(&audit::Options { data_dir, since, fingerprint })
+        }
         Command::Restore { data_dir, from } => match backup::restore(&from, &data_dir) {
             Ok(summary) => say(format_args!("{} (up to record {})", data_dir.display(), summary.sequence)),
             Err(error) => fail(FAILED, &error),
         },
+    }
+}
+
+/// Every so many records progress is told on standard error.
+const PROGRESS: u64 = 100_000;
+
+fn verify(options: &audit::Options) -> ExitCode {
+    let mut progress = |sequence: u64| {
+        if sequence.is_multiple_of(PROGRESS) {
+            // Nobody may be reading any more.
+            let _ = writeln!(std::io::stderr(), "verified up to record {sequence}");
+        }
+    };
+    match audit::verify(options, &mut progress) {
+        Ok(summary) => say(format_args!("{summary}")),
+        Err(error) => fail(FAILED, &error),
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod apply;
 mod argument;
+mod audit;
 mod change;
 mod decide;
 pub mod enrolment;

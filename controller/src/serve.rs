@@ -99,8 +99,8 @@ pub struct Parts {
     pub config: Config,
     /// Its directory.
     pub data_dir: PathBuf,
-    /// Who issues certificates.
-    pub authority: Authority,
+    /// Who issues certificates, and signs heads of the log.
+    pub authority: Arc<Authority>,
     /// What it keeps.
     pub store: Box<dyn Store>,
     /// What decides.
@@ -114,13 +114,14 @@ impl Parts {
     /// A part is missing, damaged, in use, or of a newer version.
     pub fn open(data_dir: &Path) -> Result<Self, Error> {
         let config = Config::load(data_dir)?;
-        let authority = Authority::load(&data_dir.join(init::AUTHORITY))?;
+        let authority = Arc::new(Authority::load(&data_dir.join(init::AUTHORITY))?);
         let options = store::Options {
             keep_bytes: config.retention.bytes,
             keep_for: Duration::from_secs(u64::from(config.retention.days) * 86_400),
             ..store::Options::default()
         };
-        let store = Box::new(DiskStore::open(data_dir, options)?);
+        let mut store = Box::new(DiskStore::open(data_dir, options)?);
+        store.sign_with(authority.clone())?;
         let engine = Box::new(quell_engine::step);
         Ok(Self { config, data_dir: data_dir.to_owned(), authority, store, engine })
     }
@@ -148,7 +149,6 @@ impl Controller {
     /// A port is taken, or the store cannot be read or written.
     pub fn build(parts: Parts) -> Result<Self, Error> {
         let Parts { config, data_dir, authority, store, engine } = parts;
-        let authority = Arc::new(authority);
         let listener = bind(config.listen, "listen", &data_dir)?;
         let http = config.http.map(|address| bind(address, "http", &data_dir)).transpose()?;
         let tls = Tls::new(authority.clone(), names(&config), Timestamp::now())?;

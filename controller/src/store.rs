@@ -23,6 +23,7 @@ pub(crate) mod checkpoint;
 mod disk;
 mod error;
 pub(crate) mod files;
+pub(crate) mod heads;
 mod history;
 mod memory;
 mod record;
@@ -34,6 +35,7 @@ mod view;
 pub use chain::{LEASE_TAKEN, RESTORED, starts_after_restore};
 pub use disk::{DiskStore, Options};
 pub use error::Error;
+pub use heads::Signer;
 pub use memory::MemoryStore;
 pub use record::{Record, RecordWrite};
 
@@ -140,6 +142,14 @@ pub trait Store: Send {
     /// Tries to make room again after the disk was full. Cheap; to be called every few seconds while idle.
     fn recover_space(&mut self) {}
 
+    /// Signs the head of the log when that is due. Cheap; to be called every few seconds.
+    ///
+    /// # Errors
+    /// It is unknown whether the head is durable; the store answers nothing but errors from now on.
+    fn sign_head(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Ends in good order, so that the next start is quick. Dropping a store instead loses nothing that was committed.
     ///
     /// # Errors
@@ -164,6 +174,19 @@ pub trait Reader: Send + Sync {
     /// # Errors
     /// Records are damaged or missing.
     fn records(&self, from: u64, limit: usize) -> Result<Vec<Arc<Record>>, Error>;
+
+    /// Up to `limit` records from the sequence number `from` on as they are stored and hashed, read from the disk and
+    /// not judged: the exact bytes of each. It may begin later, as [`Reader::records`].
+    ///
+    /// # Errors
+    /// They cannot be read.
+    fn lines(&self, from: u64, limit: usize) -> Result<Vec<Vec<u8>>, Error>;
+
+    /// The signed heads, oldest first, one line each, not judged.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    fn heads(&self) -> Result<Vec<String>, Error>;
 
     /// Like [`Reader::records`], but only where no disk is needed: `None` when it is.
     fn recent(&self, from: u64, limit: usize) -> Option<Vec<Arc<Record>>>;

@@ -149,8 +149,32 @@ impl Handle {
         if let Some(records) = self.shared.reader.recent(from, limit) {
             return Ok(records);
         }
+        self.read(move |reader| reader.records(from, limit)).await
+    }
+
+    /// Up to `limit` records as they are stored and hashed, from sequence number `from` on, read from the disk.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub async fn lines(&self, from: u64, limit: usize) -> Result<Vec<Vec<u8>>, store::Error> {
+        self.read(move |reader| reader.lines(from, limit)).await
+    }
+
+    /// The signed heads of the log, oldest first.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub async fn heads(&self) -> Result<Vec<String>, store::Error> {
+        self.read(|reader| reader.heads()).await
+    }
+
+    /// Reads from the disk, which blocks.
+    async fn read<T: Send + 'static>(
+        &self,
+        what: impl FnOnce(&dyn Reader) -> Result<T, store::Error> + Send + 'static,
+    ) -> Result<T, store::Error> {
         let reader = self.shared.reader.clone();
-        let read = tokio::task::spawn_blocking(move || reader.records(from, limit)).await;
+        let read = tokio::task::spawn_blocking(move || what(&*reader)).await;
         read.unwrap_or_else(|_| Err(store::Error::Stopped { reason: "reading the log panicked".to_owned() }))
     }
 

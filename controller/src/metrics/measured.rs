@@ -56,6 +56,10 @@ impl Store for Measured {
         self.inner.recover_space();
     }
 
+    fn sign_head(&mut self) -> Result<(), Error> {
+        self.inner.sign_head()
+    }
+
     fn close(self: Box<Self>) -> Result<(), Error> {
         self.inner.close()
     }

@@ -13,10 +13,10 @@ use quell_link::{
 };
 use quell_model::name::HostName;
 use quell_wire::v1::{
-    AnnotateRequest, AnnotateResponse, ApplyRequest, ApplyResponse, CancelPlanRequest, CancelPlanResponse,
-    ChangeHostRequest, ChangeHostResponse, CreateOperatorRequest, CreateOperatorResponse, CreateTokenRequest,
-    CreateTokenResponse, DecideRequest, DecideResponse, EventsRequest, GetRequest, GetResponse, HoldRequest,
-    HoldResponse, RecordView, ReleaseRequest, ReleaseResponse, ResetBreakerRequest, ResetBreakerResponse,
+    AnnotateRequest, AnnotateResponse, ApplyRequest, ApplyResponse, AuditPart, AuditRequest, CancelPlanRequest,
+    CancelPlanResponse, ChangeHostRequest, ChangeHostResponse, CreateOperatorRequest, CreateOperatorResponse,
+    CreateTokenRequest, CreateTokenResponse, DecideRequest, DecideResponse, EventsRequest, GetRequest, GetResponse,
+    HoldRequest, HoldResponse, RecordView, ReleaseRequest, ReleaseResponse, ResetBreakerRequest, ResetBreakerResponse,
     RevokeOperatorRequest, RevokeOperatorResponse, RunRequest, RunResponse, StatusRequest, StatusView, WhyRequest,
     WhyView,
 };
@@ -94,6 +94,7 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl OperatorService for Operators {
+    type AuditStream = Answers<AuditPart>;
     type EventsStream = Answers<RecordView>;
     type WatchStream = Answers<GetResponse>;
 
@@ -120,6 +121,11 @@ impl OperatorService for Operators {
     async fn events(&self, request: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
         let caller = caller(&request)?;
         Ok(Response::new(Box::pin(self.follow(caller.operator.peer, &request.into_inner()))))
+    }
+
+    async fn audit(&self, request: Request<AuditRequest>) -> Result<Response<Self::AuditStream>, Status> {
+        let caller = caller(&request)?;
+        Ok(Response::new(Box::pin(self.prove(caller.operator.peer, request.into_inner()))))
     }
 
     async fn watch(&self, request: Request<GetRequest>) -> Result<Response<Self::WatchStream>, Status> {

@@ -39,7 +39,7 @@ impl Blobs {
         bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).ok_or_else(|| missing(&path, "what it held"))
     }
 
-    fn path(&self, digest: Digest) -> PathBuf {
+    pub(crate) fn path(&self, digest: Digest) -> PathBuf {
         self.0.join(digest.to_string())
     }
 

@@ -17,6 +17,7 @@ use super::{
     chain,
     checkpoint::Known,
     files,
+    heads::{Heads, Signer},
     history::History,
     recover::{self, Newest, Places},
     rows::{Content, Held, Rows},
@@ -41,6 +42,8 @@ pub struct Options {
     pub keep_for: Duration,
     /// So many bytes of old records are checked before the store opens; what is beyond is checked beside its work.
     pub check_bytes: u64,
+    /// The head of the log is signed this often while there are new records, by a store that was given a signer.
+    pub sign_every: Duration,
     /// How a file's data is made durable.
     pub sync: fn(&File) -> io::Result<()>,
 }
@@ -53,6 +56,7 @@ impl Default for Options {
             keep_bytes: 8 << 30,
             keep_for: Duration::from_secs(400 * 86_400),
             check_bytes: 256 << 20,
+            sign_every: Duration::from_secs(300),
             sync: File::sync_data,
         }
     }
@@ -68,6 +72,7 @@ pub struct DiskStore {
     known: Known,
     shelf: shelf::Shelf,
     history: Arc<History>,
+    heads: Heads,
     /// Why nothing more may be written.
     broken: Option<String>,
     is_full: bool,
@@ -122,9 +127,10 @@ impl DiskStore {
         let (path, end) = recovered.tail;
         let head = recovered.known.head;
         let segment = Segment::resume(path, head, end, options.segment_bytes, recovered.has_remains)?;
-        let history = History::new(places.log.clone(), places.blobs.clone(), recovered.segments, head);
+        let history = History::new(&places, recovered.segments, head);
         let mut known = recovered.known;
         let rows = std::mem::take(&mut known.rows);
+        let heads = Heads::new(&places.heads, options.sign_every);
         let mut store = Self {
             shelf: shelf::Shelf::restore(&places, &rows, head),
             places,
@@ -133,6 +139,7 @@ impl DiskStore {
             newest: recovered.newest,
             known,
             history: Arc::new(history),
+            heads,
             broken: None,
             is_full: false,
             _lock: lock,
@@ -140,6 +147,30 @@ impl DiskStore {
         store.remove_segments(&recovered.leftover)?;
         store.finish_start(rows, recovered.is_mended, recovered.unchecked)?;
         Ok(store)
+    }
+
+    /// From now on heads of the log are signed.
+    ///
+    /// # Errors
+    /// A head was signed of a record that is lost.
+    pub fn sign_with(&mut self, signer: Arc<dyn Signer>) -> Result<(), Error> {
+        self.heads.sign_with(signer, self.known.head)
+    }
+
+    /// Signs the newest head, unless the disk is full.
+    fn sign_now(&mut self) -> Result<(), Error> {
+        if self.is_full {
+            return Ok(());
+        }
+        let meta = self.get(Table::Meta, "meta")?.map(|row| row.value);
+        let epoch = meta.as_ref().and_then(|meta| meta.get("epoch")).and_then(serde_json::Value::as_u64).unwrap_or(0);
+        match self.heads.sign(self.known.head, epoch) {
+            Err(error @ Error::Full { .. }) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the head of the log was not signed");
+                Ok(())
+            }
+            result => result.map_err(|error| self.break_off(error)),
+        }
     }
 
     fn append(&mut self, changes: Vec<Change>) -> Result<Revision, Error> {
@@ -263,10 +294,16 @@ impl Store for DiskStore {
         }
     }
 
+    fn sign_head(&mut self) -> Result<(), Error> {
+        self.check_broken()?;
+        if self.heads.is_due(self.known.head) { self.sign_now() } else { Ok(()) }
+    }
+
     fn close(mut self: Box<Self>) -> Result<(), Error> {
         self.shelf.sync()?;
         self.check_broken()?;
-        (self.options.sync)(&self.segment.file).map_err(Error::io("sync", &self.segment.path))
+        (self.options.sync)(&self.segment.file).map_err(Error::io("sync", &self.segment.path))?;
+        self.sign_now()
     }
 }
 

@@ -17,6 +17,8 @@ use super::{
     Error, Head, Reader, Record,
     blobs::Blobs,
     error::RESTORE,
+    heads,
+    recover::Places,
     segment::{self, FRAME_HEADER, FRAMES, FrameHeader, INDEX_EVERY},
 };
 
@@ -30,6 +32,7 @@ type Index = Vec<(u64, u64)>;
 #[derive(Debug)]
 pub(crate) struct History {
     directory: PathBuf,
+    heads: PathBuf,
     blobs: Blobs,
     /// By the first record of the segment.
     segments: Mutex<BTreeMap<u64, Index>>,
@@ -38,10 +41,11 @@ pub(crate) struct History {
 }
 
 impl History {
-    pub(crate) fn new(directory: PathBuf, blobs: Blobs, segments: BTreeMap<u64, Index>, head: Head) -> Self {
+    pub(crate) fn new(places: &Places, segments: BTreeMap<u64, Index>, head: Head) -> Self {
         Self {
-            directory,
-            blobs,
+            directory: places.log.clone(),
+            heads: places.heads.clone(),
+            blobs: places.blobs.clone(),
             segments: Mutex::new(segments),
             recent: Mutex::new(VecDeque::with_capacity(RECENT)),
             head: watch::Sender::new(head),
@@ -98,16 +102,17 @@ impl History {
         Some((*first, offset, next))
     }
 
-    fn read_from_disk(&self, from: u64, limit: usize) -> Result<Vec<Arc<Record>>, Error> {
+    /// Reads from the segments what `decode` makes of a frame: its items, numbered.
+    fn read_from_disk<T>(&self, from: u64, limit: usize, decode: Decode<T>) -> Result<Vec<T>, Error> {
         let head = self.head().sequence;
-        let mut found: Vec<Arc<Record>> = Vec::new();
+        let mut found: Vec<T> = Vec::new();
         let mut wanted = from.max(1);
         while found.len() < limit && wanted <= head {
             let Some((first, offset, next)) = self.find(wanted) else { break };
             wanted = wanted.max(first);
             let path = self.directory.join(segment::name(first));
             let mut pass = Pass { wanted, last: next.map_or(head, |next| next - 1), left: limit - found.len() };
-            match self.read_segment(&path, first, offset, &mut pass, &mut found) {
+            match self.read_segment((&path, first, offset), &mut pass, decode, &mut found) {
                 // Retention has just removed it: the next one is the oldest now.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && found.is_empty() && next.is_some() => {
                     wanted = next.unwrap_or(head + 1);
@@ -120,21 +125,19 @@ impl History {
             }
             wanted = pass.wanted;
         }
-        found.into_iter().map(|record| self.with_data(record)).collect()
+        Ok(found)
     }
 
     /// Reads frames from an offset on, and notes where they are.
-    fn read_segment(
+    fn read_segment<T>(
         &self,
-        path: &Path,
-        first: u64,
-        offset: u64,
+        (path, first, mut offset): (&Path, u64, u64),
         pass: &mut Pass,
-        found: &mut Vec<Arc<Record>>,
+        decode: Decode<T>,
+        found: &mut Vec<T>,
     ) -> io::Result<()> {
         let mut file = BufReader::new(File::open(path)?);
         file.seek(SeekFrom::Start(offset))?;
-        let mut offset = offset;
         while pass.left > 0 && pass.wanted <= pass.last {
             let mut header = [0; FRAME_HEADER];
             let Some(frame) = read_exact(&mut file, &mut header)?.then(|| FrameHeader::read(&header)).flatten() else {
@@ -148,8 +151,8 @@ impl History {
             } else {
                 let mut bytes = header.to_vec();
                 file.by_ref().take(frame.payload as u64).read_to_end(&mut bytes)?;
-                let Some(records) = segment::records(&bytes) else { break };
-                pass.take(records, found);
+                let Some(items) = decode(&bytes) else { break };
+                pass.take(items, found);
             }
             offset += (FRAME_HEADER + frame.payload) as u64;
         }
@@ -172,15 +175,27 @@ struct Pass {
 }
 
 impl Pass {
-    fn take(&mut self, records: Vec<Record>, found: &mut Vec<Arc<Record>>) {
-        for record in records {
-            if record.sequence == self.wanted && self.left > 0 && self.wanted <= self.last {
+    fn take<T>(&mut self, items: Vec<(u64, T)>, found: &mut Vec<T>) {
+        for (sequence, item) in items {
+            if sequence == self.wanted && self.left > 0 && self.wanted <= self.last {
                 self.wanted += 1;
                 self.left -= 1;
-                found.push(Arc::new(record));
+                found.push(item);
             }
         }
     }
+}
+
+/// Makes numbered items of a whole frame; `None`: it is damaged.
+type Decode<T> = fn(&[u8]) -> Option<Vec<(u64, T)>>;
+
+fn records(frame: &[u8]) -> Option<Vec<(u64, Arc<Record>)>> {
+    Some(segment::records(frame)?.into_iter().map(|record| (record.sequence, Arc::new(record))).collect())
+}
+
+fn lines(frame: &[u8]) -> Option<Vec<(u64, Vec<u8>)>> {
+    let (first, lines) = segment::lines(frame)?;
+    Some((first..).zip(lines).map(|(sequence, line)| (sequence, line.to_vec())).collect())
 }
 
 /// Says whether there was as much.
@@ -223,8 +238,19 @@ impl Reader for History {
     fn records(&self, from: u64, limit: usize) -> Result<Vec<Arc<Record>>, Error> {
         match self.recent(from, limit) {
             Some(records) => Ok(records),
-            None => self.read_from_disk(from, limit),
+            None => {
+                let found = self.read_from_disk(from, limit, records)?;
+                found.into_iter().map(|record| self.with_data(record)).collect()
+            }
         }
+    }
+
+    fn lines(&self, from: u64, limit: usize) -> Result<Vec<Vec<u8>>, Error> {
+        self.read_from_disk(from, limit, lines)
+    }
+
+    fn heads(&self) -> Result<Vec<String>, Error> {
+        heads::lines(&self.heads)
     }
 
     fn recent(&self, from: u64, limit: usize) -> Option<Vec<Arc<Record>>> {

@@ -111,6 +111,14 @@ impl Reader for MemoryReader {
         Ok(self.lock().iter().skip(skip).take(limit).cloned().collect())
     }
 
+    fn lines(&self, from: u64, limit: usize) -> Result<Vec<Vec<u8>>, Error> {
+        Ok(self.records(from, limit)?.iter().map(|record| chain::to_json(&**record)).collect())
+    }
+
+    fn heads(&self) -> Result<Vec<String>, Error> {
+        Ok(Vec::new())
+    }
+
     fn recent(&self, from: u64, limit: usize) -> Option<Vec<Arc<Record>>> {
         self.records(from, limit).ok()
     }

@@ -37,6 +37,8 @@ pub(crate) struct Places {
     pub(crate) format: PathBuf,
     /// Names the newest segment and checkpoint, so that their loss is noticed.
     pub(crate) newest: PathBuf,
+    /// Signed heads of the log.
+    pub(crate) heads: PathBuf,
 }
 
 impl Places {
@@ -51,6 +53,7 @@ impl Places {
             reserve: root.join("reserve"),
             format: root.join("format"),
             newest: log.join("newest"),
+            heads: root.join("heads"),
             log,
         }
     }
@@ -71,7 +74,7 @@ impl Newest {
         files::replace(&places.newest, &bytes)
     }
 
-    fn read(places: &Places) -> Option<Self> {
+    pub(crate) fn read(places: &Places) -> Option<Self> {
         let text = std::fs::read_to_string(&places.newest).ok()?;
         let (line, digest) = text.split_once('\n')?;
         let is_whole = digest == format!("{}\n", Digest::of(line.as_bytes()));

@@ -185,14 +185,19 @@ impl FrameHeader {
 
 /// The records of a whole frame; `None`: it is damaged or torn.
 pub(crate) fn records(frame: &[u8]) -> Option<Vec<Record>> {
+    let (_, lines) = lines(frame)?;
+    lines.into_iter().map(Record::parse).collect::<Result<_, _>>().ok()
+}
+
+/// The number of the first record of a whole frame, and the bytes of each; `None`: it is damaged or torn.
+pub(crate) fn lines(frame: &[u8]) -> Option<(u64, Vec<&[u8]>)> {
     let header: &[u8; FRAME_HEADER] = frame.first_chunk()?;
     let header_says = FrameHeader::read(header)?;
     if header_says.payload + FRAME_HEADER != frame.len() || frame_checksum(frame) != u32_at(frame, 16) {
         return None;
     }
-    let lines = frame[FRAME_HEADER..].strip_suffix(b"\n")?.split(|byte| *byte == b'\n');
-    let records: Vec<Record> = lines.map(Record::parse).collect::<Result<_, _>>().ok()?;
-    (records.len() == header_says.count as usize).then_some(records)
+    let lines: Vec<&[u8]> = frame[FRAME_HEADER..].strip_suffix(b"\n")?.split(|byte| *byte == b'\n').collect();
+    (lines.len() == header_says.count as usize).then_some((header_says.first, lines))
 }
 
 impl Header {
@@ -220,7 +225,7 @@ impl Header {
 }
 
 impl Mark {
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(SLOT_BYTES);
         bytes.extend(self.head.sequence.to_le_bytes());
         bytes.extend(self.end.to_le_bytes());
@@ -366,7 +371,8 @@ pub(crate) fn follows(head: Head, records: &[Record]) -> bool {
     })
 }
 
-fn frame_bytes(bytes: &[u8], from: u64) -> u64 {
+/// How long the frame at an offset says that it is.
+pub(crate) fn frame_bytes(bytes: &[u8], from: u64) -> u64 {
     FRAME_HEADER as u64 + u64::from(u32_at(bytes, at(from)))
 }
 

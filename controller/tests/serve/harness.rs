@@ -130,6 +130,11 @@ pub(crate) async fn start() -> Running {
 
 /// Starts a controller in memory with a configuration that differs from the usual one.
 pub(crate) async fn start_with(configure: impl FnOnce(&mut Config)) -> Running {
+    start_from(MemoryStore::new(), configure).await
+}
+
+/// Starts a controller with what a store holds already.
+pub(crate) async fn start_from(store: MemoryStore, configure: impl FnOnce(&mut Config)) -> Running {
     let directory = tempfile::tempdir().unwrap();
     let data_dir = directory.path().join("controller");
     let local = "127.0.0.1:0".parse().unwrap();
@@ -147,9 +152,9 @@ pub(crate) async fn start_with(configure: impl FnOnce(&mut Config)) -> Running {
     let seen = inside.clone();
     let parts = Parts {
         config,
-        authority: Authority::load(&data_dir.join(AUTHORITY)).unwrap(),
+        authority: Arc::new(Authority::load(&data_dir.join(AUTHORITY)).unwrap()),
         data_dir,
-        store: Box::new(Gated { inner: MemoryStore::new(), inside: inside.clone() }),
+        store: Box::new(Gated { inner: store, inside: inside.clone() }),
         engine: Box::new(move |windows, state, now, input| {
             seen.inputs.lock().unwrap().push(kind(&input));
             quell_engine::step(windows, state, now, input)

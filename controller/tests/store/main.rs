@@ -9,3 +9,4 @@ mod damage;
 mod deciding;
 mod disk;
 mod support;
+mod unwritable;

@@ -75,6 +75,7 @@ pub const TABLE: &[Rule] = &[
     rule("/quell.v1.OperatorService/Status", Caller::Operator(Right::Read)),
     rule("/quell.v1.OperatorService/Why", Caller::Operator(Right::Read)),
     rule("/quell.v1.OperatorService/Events", Caller::Operator(Right::Read)),
+    rule("/quell.v1.OperatorService/Audit", Caller::Operator(Right::Read)),
     rule("/quell.v1.OperatorService/Watch", Caller::Operator(Right::Read)),
     rule("/quell.v1.OperatorService/Approve", Caller::Operator(Right::Decide)),
     rule("/quell.v1.OperatorService/Deny", Caller::Operator(Right::Decide)),

@@ -14,6 +14,7 @@ use quell_model::{digest::Digest, name::HostName};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+    SigningKey as _,
 };
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -159,6 +160,19 @@ impl Authority {
         Ok(authority)
     }
 
+    /// An authority's public half: the installation's identifier and the certificates. It blocks on files.
+    ///
+    /// # Errors
+    /// A file is missing or damaged.
+    pub fn public(directory: &Path) -> Result<(String, Vec<CertificateDer<'static>>), Error> {
+        let path = directory.join(INSTALLATION_FILE);
+        let installation =
+            String::from_utf8(files::read(&path)?).map_err(|error| files::Error::damaged(&path, error))?;
+        let path = directory.join(CERTIFICATE_FILE);
+        let roots = pem::certificates(&files::read(&path)?).map_err(|reason| files::Error::damaged(&path, reason))?;
+        Ok((installation.trim().to_owned(), roots))
+    }
+
     fn assemble(installation: String, root: CertificateDer<'static>, key: KeyPair) -> Result<Self, Error> {
         let fingerprint = identity::key_digest(&root)?;
         let issuer = Issuer::from_ca_cert_der(&root, key).map_err(sign_error)?;
@@ -178,6 +192,11 @@ impl Authority {
     /// The certificates that agents and operators are to trust.
     pub fn roots(&self) -> Vec<CertificateDer<'static>> {
         vec![self.root.clone()]
+    }
+
+    /// Signs something that is not a certificate: ECDSA over SHA-256, DER. It must begin so that it can never be one.
+    pub(crate) fn sign(&self, bytes: &[u8]) -> Result<Vec<u8>, Error> {
+        self.issuer.key().sign(bytes).map_err(sign_error)
     }
 
     /// The digest of the key that a signing request is for, once the request's signature has been checked.

@@ -5,12 +5,14 @@
 //! - who calls is known by key and certificate, never by name alone, and is asked again on every call: [`identity`];
 //! - who may call what stands in one table, and what is not in it is refused: [`access`];
 //! - names, serial numbers, lifetimes and usages in certificates are the controller's, never the asker's: [`authority`];
+//! - the audit log's heads are signed by the same authority, and by nobody else: [`audit`];
 //! - a host's key is made on the host and never leaves it, and a join secret is shown only to the controller that the
 //!   join string names: [`join`] and [`client`];
 //! - certificates are renewed and replaced without dropping a stream, a revoked peer is cut within a second, and every
 //!   limit of the listening side is written down: [`server`].
 
 pub mod access;
+pub mod audit;
 pub mod authority;
 pub mod backoff;
 pub mod client;

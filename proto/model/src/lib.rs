@@ -5,6 +5,7 @@
 //! that could never fire is an error and not a silence.
 
 pub mod action;
+pub mod audit;
 pub mod calendar;
 pub mod condition;
 pub mod digest;

@@ -103,6 +103,7 @@ impl DiskStore {
             }
             result => result?,
         }
+        self.sign_now()?;
         self.trim()
     }
 
@@ -130,6 +131,8 @@ impl DiskStore {
         self.append(vec![self.trimmed(through)])?;
         self.remove_segments(&segments[..going])?;
         self.history.forget_before(through + 1);
+        // The oldest record that is left names the one before it, so that the head of that one still counts.
+        self.heads.forget_before(through)?;
         let rows = self.shelf.rows()?;
         self.places.blobs.sweep(&self.snapshot(rows), through + 1)?;
         self.known.blobs.retain(|_, last| *last > through);

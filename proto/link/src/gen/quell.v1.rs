@@ -881,6 +881,31 @@ pub mod operator_service_client {
                 .insert(GrpcMethod::new("quell.v1.OperatorService", "Events"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// The log as it is hashed, and its signed heads: what `quell audit` recomputes, and exports.
+        pub async fn audit(
+            &mut self,
+            request: impl tonic::IntoRequest<::quell_wire::v1::AuditRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<::quell_wire::v1::AuditPart>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quell.v1.OperatorService/Audit",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("quell.v1.OperatorService", "Audit"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// Changes of the objects of one kind: a new list each time something in it changed.
         pub async fn watch(
             &mut self,
@@ -1264,6 +1289,17 @@ pub mod operator_service_server {
             &self,
             request: tonic::Request<::quell_wire::v1::EventsRequest>,
         ) -> std::result::Result<tonic::Response<Self::EventsStream>, tonic::Status>;
+        /// Server streaming response type for the Audit method.
+        type AuditStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<::quell_wire::v1::AuditPart, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// The log as it is hashed, and its signed heads: what `quell audit` recomputes, and exports.
+        async fn audit(
+            &self,
+            request: tonic::Request<::quell_wire::v1::AuditRequest>,
+        ) -> std::result::Result<tonic::Response<Self::AuditStream>, tonic::Status>;
         /// Server streaming response type for the Watch method.
         type WatchStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<::quell_wire::v1::GetResponse, tonic::Status>,
@@ -1660,6 +1696,53 @@ pub mod operator_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = EventsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quell.v1.OperatorService/Audit" => {
+                    #[allow(non_camel_case_types)]
+                    struct AuditSvc<T: OperatorService>(pub Arc<T>);
+                    impl<
+                        T: OperatorService,
+                    > tonic::server::ServerStreamingService<
+                        ::quell_wire::v1::AuditRequest,
+                    > for AuditSvc<T> {
+                        type Response = ::quell_wire::v1::AuditPart;
+                        type ResponseStream = T::AuditStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<::quell_wire::v1::AuditRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as OperatorService>::audit(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AuditSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

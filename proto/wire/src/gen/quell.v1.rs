@@ -1243,6 +1243,36 @@ pub struct EventsRequest {
 }
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditRequest {
+    /// First sequence number wanted; 0: the oldest kept.
+    #[prost(uint64, tag = "1")]
+    pub from: u64,
+    /// Last sequence number wanted; 0: the newest.
+    #[prost(uint64, tag = "2")]
+    pub to: u64,
+    /// Only the signed heads, and no records.
+    #[prost(bool, tag = "3")]
+    pub heads_only: bool,
+}
+/// First come all signed heads, then records. A record that retention has removed is not there: the first record says so
+/// by its own number.
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditPart {
+    /// Signed heads, oldest first, one line each, as the file "heads" holds them.
+    #[prost(string, repeated, tag = "1")]
+    pub heads: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Records in order: the exact bytes that are hashed.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub records: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// Sequence number of the newest record when the answer began.
+    #[prost(uint64, tag = "3")]
+    pub newest: u64,
+}
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RunRequest {
     #[prost(string, tag = "1")]
