@@ -20,6 +20,7 @@ use quell_model::digest::Digest;
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
+use crate::notices::{self, BackupMade, NOTICES};
 use crate::store::{
     Batch, DiskStore, Error, Head, Options, RESTORED, Store as _,
     chain::to_json,
@@ -35,7 +36,7 @@ pub const LIST: &str = "backup.json";
 const FORMAT: u32 = 1;
 
 /// Entries of a data directory that are not copied as they are.
-const NOT_COPIED: [&str; 7] = ["log", "checkpoints", "blobs", "view", "view.damaged", "reserve", HEADS];
+const NOT_COPIED: [&str; 8] = ["log", "checkpoints", "blobs", "view", "view.damaged", "reserve", HEADS, NOTICES];
 
 /// The signed heads; copied before the log, so that none of them is of a record that the copy does not hold.
 const HEADS: &str = "heads";
@@ -97,6 +98,11 @@ pub fn backup(data_directory: &Path, out: &Path) -> Result<Summary, Error> {
         files: copy.files,
     };
     files::replace(&out.join(LIST), &to_json(&summary))?;
+    let to = out.display().to_string();
+    let made = BackupMade { made_at: summary.made_at, sequence: summary.sequence, hash: summary.hash, to };
+    if let Err(error) = notices::leave(data_directory, &made) {
+        tracing::warn!(error = &error as &dyn std::error::Error, "the backup is whole, but will not be on record");
+    }
     Ok(summary)
 }
 

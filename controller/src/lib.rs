@@ -12,6 +12,7 @@ pub mod effects;
 pub mod init;
 pub mod logging;
 pub mod metrics;
+pub(crate) mod notices;
 pub mod notify;
 pub mod registry;
 pub mod rpc;

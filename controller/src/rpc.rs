@@ -14,6 +14,7 @@ pub mod gate;
 mod grant;
 mod operator;
 mod read;
+pub mod refusals;
 pub mod status;
 pub mod view;
 mod why;
@@ -22,4 +23,5 @@ pub use self::{
     enrolment::Enrolments,
     gate::Gate,
     operator::{Context, Operators},
+    refusals::Refusals,
 };

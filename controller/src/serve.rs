@@ -207,7 +207,16 @@ impl Controller {
         tasks.spawn(Task::Effects, finite(self.effects.run(decider.clone(), last.clone())));
         tasks.spawn(Task::Notifier, finite(self.notifier.run(decider.clone(), last.clone())));
         let listener = into_tokio(self.listener);
-        let gate = Arc::new(rpc::Gate::new(decider.clone()));
+        let (refusals, recorder) = rpc::refusals::service();
+        let recorded = CancellationToken::new();
+        let recording = recorder.run(decider.clone(), self.data_dir.clone(), stop.clone());
+        let is_recorded = recorded.clone().drop_guard();
+        tasks.spawn(Task::Recorder, async move {
+            recording.await;
+            drop(is_recorded);
+            Ok(())
+        });
+        let gate = Arc::new(rpc::Gate::new(decider.clone(), refusals));
         let options = server::Options { drain: DRAIN, ..server::Options::default() };
         let (tls, shutdown) = (self.tls, stop.clone());
         tasks.spawn(Task::Server, async move {
@@ -233,7 +242,7 @@ impl Controller {
         systemd::notify(systemd::STOPPING);
         health.set_service_status("", ServingStatus::NotServing).await;
         stop.cancel();
-        let ended = end(&sessions, &decider).await;
+        let ended = end(&sessions, &recorded, &decider).await;
         last.cancel();
         died.and(ended)
     }
@@ -304,12 +313,15 @@ async fn watch(tasks: &mut Tasks, stop: &CancellationToken) -> Result<(), Error>
     }
 }
 
-/// Ends everything in order: sessions, then the decider, which decides what they still reported.
-async fn end(sessions: &TaskTracker, decider: &decider::Handle) -> Result<(), Error> {
+/// Ends everything in order: sessions and what is refused, then the decider, which records what they still reported.
+async fn end(sessions: &TaskTracker, recorded: &CancellationToken, decider: &decider::Handle) -> Result<(), Error> {
     tracing::info!("the controller stops");
     sessions.close();
     if tokio::time::timeout(DRAIN, sessions.wait()).await.is_err() {
         tracing::warn!(sessions = sessions.len(), "sessions did not end in time");
+    }
+    if tokio::time::timeout(DRAIN, recorded.cancelled()).await.is_err() {
+        tracing::warn!("what was refused was not recorded in time");
     }
     decider.stop().await;
     match tokio::time::timeout(LAST_TURN, decider.ended()).await {

@@ -13,6 +13,8 @@ pub enum Task {
     Effects,
     /// Contacts are told.
     Notifier,
+    /// What was refused, and what others did to the data directory, is recorded.
+    Recorder,
     /// Agents and operators are served.
     Server,
     /// Metrics and health are served.
@@ -30,14 +32,14 @@ pub enum Death {
 
 impl Task {
     /// Every task.
-    pub const ALL: [Self; 5] = [Self::Decider, Self::Effects, Self::Notifier, Self::Server, Self::Web];
+    pub const ALL: [Self; 6] = [Self::Decider, Self::Effects, Self::Notifier, Self::Recorder, Self::Server, Self::Web];
 
     /// What its death means.
     pub fn death(self) -> Death {
         match self {
-            // Without one of these nothing is decided, nothing reaches agents, or nobody is told: a restart is better
+            // Without one of these nothing is decided, recorded or told, or nothing reaches agents: a restart is better
             // than a controller that looks alive.
-            Self::Decider | Self::Effects | Self::Notifier | Self::Server => Death::Fatal,
+            Self::Decider | Self::Effects | Self::Notifier | Self::Recorder | Self::Server => Death::Fatal,
             // Hosts are healed without metrics.
             Self::Web => Death::Degrading,
         }
@@ -110,6 +112,6 @@ mod tests {
     #[test]
     fn what_decides_and_acts_is_not_done_without() {
         let fatal: Vec<Task> = Task::ALL.into_iter().filter(|task| task.death() == Death::Fatal).collect();
-        assert_eq!(fatal, [Task::Decider, Task::Effects, Task::Notifier, Task::Server]);
+        assert_eq!(fatal, [Task::Decider, Task::Effects, Task::Notifier, Task::Recorder, Task::Server]);
     }
 }

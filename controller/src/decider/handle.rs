@@ -8,7 +8,7 @@ use std::sync::{
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use quell_engine::{
-    Actor, Input, State, Windows,
+    Actor, Change, Input, State, Windows,
     input::{Refusal, Reply, Request},
 };
 use tokio::sync::{oneshot, watch};
@@ -37,8 +37,16 @@ pub enum Failed {
 
 /// What the decider is given.
 pub(crate) enum Item {
-    Step { input: Input, answer: Answer },
+    Step {
+        input: Input,
+        answer: Answer,
+    },
     Question(Question),
+    /// Something that happened at the edge and changes no state.
+    Note {
+        change: Box<Change>,
+        answer: Answer,
+    },
     Stop,
 }
 
@@ -99,6 +107,18 @@ impl Handle {
     pub async fn input_durable(&self, input: Input) -> Result<(), Unavailable> {
         let (answer, answered) = oneshot::channel();
         self.push(Lane::Ordinary, Item::Step { input, answer: Answer::Durable(answer) }).await?;
+        answered.await.unwrap_or_else(|_| Err(self.unavailable()))
+    }
+
+    /// Records something that happened at the edge and changes no state, such as a refused call. Returns once it is
+    /// durable. Its time is the one at which it is recorded.
+    ///
+    /// # Errors
+    /// It was not recorded.
+    pub async fn note(&self, change: Change) -> Result<(), Unavailable> {
+        let (answer, answered) = oneshot::channel();
+        let item = Item::Note { change: Box::new(change), answer: Answer::Durable(answer) };
+        self.push(Lane::Ordinary, item).await?;
         answered.await.unwrap_or_else(|_| Err(self.unavailable()))
     }
 

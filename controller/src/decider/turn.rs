@@ -70,6 +70,12 @@ impl Core {
                     let now = self.shared.clock.now();
                     self.step(&mut turn, now, input, answer)?;
                 }
+                Some(Item::Note { change, answer }) => {
+                    // What writes rows is decided by the engine alone.
+                    let change = Change { time: self.shared.clock.now(), writes: Vec::new(), ..*change };
+                    turn.changes.push(change);
+                    turn.answers.push((answer, None));
+                }
                 Some(Item::Question(question)) => question(&self.windows, &turn.state, self.shared.clock.now()),
                 Some(Item::Stop) => {
                     next = Next::Stop;

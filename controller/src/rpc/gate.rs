@@ -10,18 +10,20 @@ use quell_link::{
     server::Gatekeeper,
 };
 
+use super::Refusals;
 use crate::decider::Handle;
 
 /// Admits peers whose key is the enrolled one and has not been revoked.
 #[derive(Clone)]
 pub struct Gate {
     decider: Handle,
+    refusals: Refusals,
 }
 
 impl Gate {
-    /// Over this decider's state.
-    pub fn new(decider: Handle) -> Self {
-        Self { decider }
+    /// Over this decider's state; what is refused is told there.
+    pub fn new(decider: Handle, refusals: Refusals) -> Self {
+        Self { decider, refusals }
     }
 }
 
@@ -33,6 +35,10 @@ impl Gatekeeper for Gate {
     fn roles(&self, operator: &str) -> Vec<String> {
         let state = self.decider.state();
         state.operators.get(operator).filter(|row| row.revoked.is_none()).map_or_else(Vec::new, |row| row.roles.clone())
+    }
+
+    fn refused(&self, peer: &Peer, path: &str, status: &tonic::Status) {
+        self.refusals.tell(peer, path, status);
     }
 }
 

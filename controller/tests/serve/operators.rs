@@ -15,7 +15,7 @@ fn token(ttl_ms: u64, uses: u32) -> CreateTokenRequest {
 }
 
 /// A second operator with these roles.
-async fn colleague(controller: &Running, name: &str, roles: &[&str]) -> OperatorServiceClient<Channel> {
+pub(crate) async fn colleague(controller: &Running, name: &str, roles: &[&str]) -> OperatorServiceClient<Channel> {
     let (key, csr_der) = authority::new_key().unwrap();
     let request = CreateOperatorRequest {
         name: name.to_owned(),
@@ -217,9 +217,9 @@ async fn a_plan_is_called_off_by_those_who_may_act() {
     controller.stop().await.unwrap();
 }
 
-const SERVICE: &str = "apiVersion: quell/v1\nkind: Service\nmetadata: { namespace: plants, name: dns }\nspec:\n  members: { matchLabels: { role: dns } }\n  keepHealthy: 0\n";
+pub(crate) const SERVICE: &str = "apiVersion: quell/v1\nkind: Service\nmetadata: { namespace: plants, name: dns }\nspec:\n  members: { matchLabels: { role: dns } }\n  keepHealthy: 0\n";
 
-fn file(name: &str, text: &str) -> ManifestFile {
+pub(crate) fn file(name: &str, text: &str) -> ManifestFile {
     ManifestFile { name: name.to_owned(), text: text.to_owned() }
 }
 

@@ -193,7 +193,21 @@ fn a_backup_taken_while_it_serves_can_be_restored_and_served() {
     let copy = directory.path().join("backup");
     let output = run(&["backup", "--data-dir", text(&data), "--to", text(&copy)]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // The program that made it leaves a notice; the controller records it.
+    let notices = data.join("notices");
+    let began = Instant::now();
+    while std::fs::read_dir(&notices).unwrap().next().is_some() {
+        assert!(began.elapsed() < Duration::from_secs(20), "the notice of the backup was not taken up");
+        std::thread::sleep(Duration::from_millis(10));
+    }
     serving.stop();
+    let log = std::fs::read(data.join("log/00000000000000000001.log")).unwrap();
+    assert!(log.windows(12).any(|text| text == b"\"backupMade\""), "the backup is not on record");
+    for directory in [&data, &copy] {
+        let output = run(&["audit", "verify", "--data-dir", text(directory)]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(String::from_utf8(output.stdout).unwrap().contains("is whole"));
+    }
     assert_refused(&["restore", "--data-dir", text(&data), "--from", text(&copy)], 1, &["controller"]);
     let restored = directory.path().join("restored");
     let output = run(&["restore", "--data-dir", text(&restored), "--from", text(&copy)]);

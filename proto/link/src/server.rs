@@ -46,6 +46,9 @@ pub trait Gatekeeper: Send + Sync + 'static {
 
     /// The roles of an operator; empty: none, and so no right at all.
     fn roles(&self, operator: &str) -> Vec<String>;
+
+    /// A call was refused, by the table of who may call what or by the service itself.
+    fn refused(&self, _peer: &Peer, _path: &str, _status: &tonic::Status) {}
 }
 
 /// The limits of the listening side.

@@ -46,7 +46,7 @@ impl Controller {
             listener,
             tls,
             Routes::new(EnrolmentServiceServer::new(service)),
-            Arc::new(Gate::new(handle.clone())),
+            Arc::new(Gate::new(handle.clone(), crate::rpc::refusals::service().0)),
             Options { drain: Duration::from_millis(100), ..Options::default() },
             stop.clone(),
         ));

@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, body::Body, service::Routes};
+use tonic::{Code, Status, body::Body, service::Routes};
 use tower::Service as _;
 
 use super::{Gatekeeper, Options, Tls, handshakes::Handshakes};
@@ -289,10 +289,19 @@ impl hyper::service::Service<Request<Incoming>> for Guarded {
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         if let Err(status) = self.check(request.uri().path()) {
             self.report(request.uri().path(), &status);
+            self.gatekeeper.refused(&self.peer, request.uri().path(), &status);
             return Box::pin(std::future::ready(Ok(status.into_http())));
         }
         request.extensions_mut().insert(self.peer.clone());
-        let mut routes = self.routes.clone();
-        Box::pin(async move { routes.call(request.map(Body::new)).await })
+        let (mut routes, gatekeeper, peer) = (self.routes.clone(), Arc::clone(&self.gatekeeper), self.peer.clone());
+        Box::pin(async move {
+            let path = request.uri().path().to_owned();
+            let response = routes.call(request.map(Body::new)).await?;
+            // An answer that is nothing but a status has it among its headers.
+            if let Some(status) = Status::from_header_map(response.headers()).filter(|it| it.code() != Code::Ok) {
+                gatekeeper.refused(&peer, &path, &status);
+            }
+            Ok(response)
+        })
     }
 }
