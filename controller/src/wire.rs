@@ -232,7 +232,7 @@ pub fn field_name(name: String) -> Result<String, Invalid> {
 /// It is empty or too long.
 pub fn probe_key(key: String) -> Result<ProbeKey, Invalid> {
     match key.len() {
-        1..=NAME_BYTES => Ok(ProbeKey(key)),
+        1..=NAME_BYTES => Ok(ProbeKey::from(key)),
         length => {
             Err(Invalid::malformed("a sample's probe", format!("{length} bytes long; 1 to {NAME_BYTES} are allowed")))
         }

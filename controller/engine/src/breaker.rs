@@ -76,7 +76,7 @@ pub(crate) fn calm(turn: &mut Turn<'_>, policy: &FullName, target: &Target) -> O
         let changes = lately(turn, &compiled, &alert);
         if percent(changes.len()) > CALM_PERCENT {
             let leaving = changes.iter().rev().enumerate().find(|(index, _)| percent(index + 1) > CALM_PERCENT);
-            return leaving.map(|(_, at)| after(after(*at, span(turn, &compiled)), INSTANT));
+            return leaving.map(|(_, at)| after(after(*at, span(&compiled)), INSTANT));
         }
     }
     let text = format!("the alert on {target} has calmed down");
@@ -97,12 +97,12 @@ pub(crate) fn calm(turn: &mut Turn<'_>, policy: &FullName, target: &Target) -> O
 
 /// The changes of an alert among its last states, oldest first; a state lasts one interval of the policy's slowest probe.
 fn lately(turn: &Turn<'_>, compiled: &Compiled, alert: &AlertRow) -> Vec<Timestamp> {
-    let since = before(turn.now, span(turn, compiled));
+    let since = before(turn.now, span(compiled));
     alert.changes.iter().copied().filter(|at| *at >= since).collect()
 }
 
-fn span(turn: &Turn<'_>, compiled: &Compiled) -> Duration {
-    compiled.slowest(&turn.windows.index).saturating_mul(STATES)
+fn span(compiled: &Compiled) -> Duration {
+    compiled.slowest().saturating_mul(STATES)
 }
 
 /// The share of changes among the last states.

@@ -57,13 +57,22 @@ pub(crate) struct Draft {
     pub(crate) effects: Vec<Effect>,
     changes: Vec<Change>,
     pending: Vec<Write>,
+    /// Whether the counters changed since the last entry: they are written once an entry, however often they count.
+    meta_pending: bool,
     now: Timestamp,
 }
 
 impl Draft {
     /// A copy to work on.
     pub(crate) fn new(state: &State, now: Timestamp) -> Self {
-        Self { state: state.clone(), effects: Vec::new(), changes: Vec::new(), pending: Vec::new(), now }
+        Self {
+            state: state.clone(),
+            effects: Vec::new(),
+            changes: Vec::new(),
+            pending: Vec::new(),
+            meta_pending: false,
+            now,
+        }
     }
 
     /// Puts a row; nothing happens when it is so already. The write belongs to the entry recorded next.
@@ -97,25 +106,30 @@ impl Draft {
         let mut meta = Meta::clone(&self.state.meta);
         change(&mut meta);
         if meta != *self.state.meta {
-            self.pending.retain(|write| write.table != crate::state::Table::Meta);
-            self.pending.push(meta_write(&meta));
+            self.meta_pending = true;
             self.state.meta = Arc::new(meta);
         }
     }
 
     /// The next number of a counter.
     pub(crate) fn number(&mut self, counter: &str) -> u64 {
-        let mut next = 0;
+        self.numbers(counter, 1).start
+    }
+
+    /// The next so many numbers of a counter.
+    pub(crate) fn numbers(&mut self, counter: &str, count: usize) -> std::ops::Range<u64> {
+        let mut last = 0;
         self.change_meta(|meta| {
-            let last = meta.counters.entry(counter.to_owned()).or_default();
-            *last += 1;
-            next = *last;
+            let counter = meta.counters.entry(counter.to_owned()).or_default();
+            *counter += count as u64;
+            last = *counter;
         });
-        next
+        last + 1 - count as u64..last + 1
     }
 
     /// Records an entry with the writes since the last one.
     pub(crate) fn record(&mut self, entry: Entry) {
+        let writes = self.take_pending();
         self.changes.push(Change {
             time: self.now,
             actor: entry.actor,
@@ -123,25 +137,28 @@ impl Draft {
             text: entry.text,
             ids: entry.ids,
             data: entry.data,
-            writes: std::mem::take(&mut self.pending),
+            writes,
         });
     }
 
-    /// Whether something was written that no entry has taken yet.
-    fn has_pending(&self) -> bool {
-        !self.pending.is_empty()
+    /// The writes that no entry has taken yet.
+    fn take_pending(&mut self) -> Vec<Write> {
+        let mut writes = std::mem::take(&mut self.pending);
+        if std::mem::take(&mut self.meta_pending) {
+            writes.push(meta_write(&self.state.meta));
+        }
+        writes
     }
 
     /// Ends the step: writes that no entry took (timers, places in a ladder) go with the last one.
     pub(crate) fn finish(mut self) -> (State, Vec<Change>, Vec<Effect>) {
-        if self.has_pending() {
-            match self.changes.last_mut() {
-                Some(last) => last.writes.append(&mut self.pending),
-                None => self.record(Entry::new(
-                    "bookkeeping",
-                    Actor::Controller,
-                    "places and timers were brought up to date",
-                )),
+        let writes = self.take_pending();
+        match self.changes.last_mut() {
+            _ if writes.is_empty() => {}
+            Some(last) => last.writes.extend(writes),
+            None => {
+                self.pending = writes;
+                self.record(Entry::new("bookkeeping", Actor::Controller, "places and timers were brought up to date"));
             }
         }
         (self.state, self.changes, self.effects)

@@ -3,6 +3,8 @@
 //! Effects are never stored: what they should be follows from the state, so that after a restart
 //! [`crate::Input::Started`] and the agents' connections bring them about again. Every one of them may happen twice.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use quell_model::{name::HostName, probe::ProbeKey};
 
@@ -19,9 +21,9 @@ pub enum Effect {
         /// The agent.
         host: HostName,
         /// The order.
-        command: Box<CommandRow>,
+        command: Arc<CommandRow>,
         /// The plan it belongs to.
-        plan: Box<PlanRow>,
+        plan: Arc<PlanRow>,
     },
     /// Tell an agent not to begin, or to stop.
     Cancel {

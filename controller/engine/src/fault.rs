@@ -1,6 +1,9 @@
 //! Faults of a policy itself: a condition that can never be judged is an incident, not a silence.
 
-use quell_model::{name::Target, policy::Severity};
+use quell_model::{
+    name::{FullName, Target},
+    policy::Severity,
+};
 
 use crate::{
     incident::{self, Opening},
@@ -9,12 +12,17 @@ use crate::{
     windows::Compiled,
 };
 
-/// The problem's name.
-pub(crate) const PROBLEM: &str = "policy-fault";
+/// The name of the problem that a policy's own fault is.
+pub(crate) fn problem(policy: &FullName) -> String {
+    format!("policy-fault:{policy}")
+}
 
 /// Opens an incident for a fault that came up, or resolves it when none did.
 pub(crate) fn note(turn: &mut Turn<'_>, compiled: &Compiled, target: &Target, fault: Option<String>) {
-    let problem = format!("{PROBLEM}:{}", compiled.policy.name);
+    if fault.is_none() && turn.state().live.incidents.is_empty() {
+        return;
+    }
+    let problem = compiled.fault_problem.clone();
     let open = incident::find_open(turn.state(), &problem, target);
     match (fault, open) {
         (Some(fault), None) => {

@@ -1,6 +1,6 @@
 //! What can happen.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use quell_model::{
@@ -141,8 +141,28 @@ pub struct Sample {
     pub probe: ProbeKey,
     /// When it was taken, in the controller's time: the arrival less the age that the agent gave.
     pub taken_at: Timestamp,
-    /// Its fields, `ok`, `failures` and `successes` among them.
-    pub fields: Fields,
+    /// Its fields, `ok`, `failures` and `successes` among them. One that says the same as the one before may share them
+    /// with it: then they need not be compared.
+    pub fields: Arc<Fields>,
+}
+
+/// Failures and successes in a row are counted so far: beyond, one more is no news.
+pub const COUNTED: u32 = 1_000;
+
+/// Stops the counters of a sample where one more is no news, so that a probe that has long been well says the same each
+/// time.
+pub fn bound_counts(fields: &mut Fields) {
+    for count in ["failures", "successes"] {
+        if let Some(Value::Number(number)) = fields.get_mut(count) {
+            *number = number.min(f64::from(COUNTED));
+        }
+    }
+}
+
+/// Whether [`bound_counts`] would change something.
+pub(crate) fn counts_too_far(fields: &Fields) -> bool {
+    let count = |name| fields.get(name).and_then(Value::number);
+    ["failures", "successes"].iter().filter_map(|name| count(*name)).any(|count| count > f64::from(COUNTED))
 }
 
 /// What people and the controller's own edges ask of the engine.

@@ -56,8 +56,9 @@ pub(crate) fn commit(turn: &mut Turn<'_>, candidate: Candidate, state: PlanState
     });
     plan.state = state;
     plan.commands = Vec::with_capacity(commands.len());
-    for mut command in commands {
-        command.id = crate::id::CommandId(turn.draft.number("cmd"));
+    let numbers = turn.draft.numbers("cmd", commands.len());
+    for (mut command, number) in commands.into_iter().zip(numbers) {
+        command.id = crate::id::CommandId(number);
         plan.commands.push(command.id);
         turn.draft.put(command.id, command);
     }

@@ -158,7 +158,7 @@ impl Site<'_> {
     /// The sample that a probe's fields are read from, and whose it is.
     fn sample<'s>(&'s self, source: &'s Source) -> Option<(&'s HostName, &'s Newest)> {
         let fresh = |host: &'s HostName| {
-            let newest = self.view.windows.fresh(host, &source.key, self.view.now)?;
+            let newest = self.view.windows.fresh(host, source, self.view.now)?;
             let counts = self.after.is_none_or(|after| newest.taken_at > after);
             counts.then_some((host, newest))
         };
@@ -240,7 +240,7 @@ impl Scope for Site<'_> {
     }
 
     fn elements(&self, family: Family) -> Option<Vec<String>> {
-        let newest = self.view.windows.fresh(self.observer?, &ProbeKey::host(), self.view.now)?;
+        let newest = self.view.windows.fresh_of_host(self.observer?, self.view.now)?;
         if self.after.is_some_and(|after| newest.taken_at <= after) {
             return None;
         }
@@ -253,16 +253,11 @@ impl Scope for Site<'_> {
             Target::Element(_, name) => derived.field.replace('$', name),
             _ => derived.field.clone(),
         };
-        let reading = Reading {
-            over: derived.over,
-            span: derived.span,
-            every: self.view.windows.index.every(&source.key),
-            after: self.after,
-        };
+        let reading = Reading { over: derived.over, span: derived.span, every: source.every, after: self.after };
         let hosts = self.hosts_of(source);
-        let number = hosts
-            .iter()
-            .find_map(|host| self.view.windows.history(host, &source.key, &field)?.read(reading, self.view.now));
+        let number = hosts.iter().find_map(|host| {
+            self.view.windows.newest(host, &source.key)?.history(&field)?.read(reading, self.view.now)
+        });
         if self.notes.saw.is_some()
             && let Some(host) = hosts.first()
         {

@@ -48,15 +48,13 @@ pub(crate) fn related(state: &State, policy: Option<&FullName>, name: &str) -> B
     below.chain(above).collect()
 }
 
-/// Whether an open incident of a service is about a host.
-pub(crate) fn is_troubled(state: &State, service: &str, host: &HostName) -> bool {
-    state.live.incidents.iter().filter_map(|id| state.incidents.get(id)).any(|incident| {
-        incident.target.host() == Some(host)
-            && incident
-                .policies
-                .iter()
-                .any(|policy| of_policy(state, policy).is_some_and(|name| name.as_str() == service))
-    })
+/// The hosts that open incidents of a service are about.
+pub(crate) fn troubled<'a>(state: &'a State, service: &str) -> BTreeSet<&'a HostName> {
+    let is_of_service = |policy: &FullName| of_policy(state, policy).is_some_and(|name| name.as_str() == service);
+    let open = state.live.incidents.iter().filter_map(|id| state.incidents.get(id));
+    open.filter(|incident| incident.policies.iter().any(is_of_service))
+        .filter_map(|incident| incident.target.host())
+        .collect()
 }
 
 /// The service that a policy looks after.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use quell_model::{
-    name::{FullName, HostName},
+    name::{FullName, HostName, Target},
     probe::ProbeKey,
     value::Fields,
 };
@@ -18,7 +18,7 @@ use crate::{
     plan::{rollout, stop},
     state::{AlertState, CommandRow, CommandState, HostRow, HostState, Outcome, OutcomeKind, PlanState},
     turn::{Subject, Turn},
-    windows::{Taken, is_enrolled},
+    windows::{Compiled, Reader, Taken, is_enrolled},
 };
 
 /// An agent's session began: it gets its probes, and every command without an outcome is settled or sent again.
@@ -164,17 +164,19 @@ pub(crate) fn samples(turn: &mut Turn<'_>, name: &HostName, samples: Vec<Sample>
         }
         let now = turn.now;
         let taken = turn.windows.take(name, sample, now);
-        if taken != Taken::Late {
-            touch_readers(turn, name, &key, taken);
+        let concerns_nobody = taken == Taken::Late || (taken == Taken::Same && turn.windows.is_calm(name, &key));
+        if !concerns_nobody {
+            touch_readers(turn, name, &key, &taken);
         }
     }
 }
 
 /// Touches what a sample may change.
-fn touch_readers(turn: &mut Turn<'_>, name: &HostName, key: &ProbeKey, taken: Taken) {
-    let readers = turn.windows.index.readers(key);
-    for policy in readers.iter() {
-        let Some(compiled) = turn.policy(policy) else { continue };
+fn touch_readers(turn: &mut Turn<'_>, name: &HostName, key: &ProbeKey, taken: &Taken) {
+    let used = turn.windows.index.uses(key).cloned();
+    let mut is_calm = *taken == Taken::Same;
+    for reader in used.iter().flat_map(|used| &used.readers) {
+        let Some(compiled) = turn.policy(&reader.policy) else { continue };
         let is_placed = compiled.probes.values().any(|source| {
             source.key == *key && source.placed.as_ref().is_some_and(|placed| placed.taken.contains(name))
         });
@@ -185,26 +187,44 @@ fn touch_readers(turn: &mut Turn<'_>, name: &HostName, key: &ProbeKey, taken: Ta
         } else {
             continue;
         };
+        let is_news = is_news(turn, name, key, reader, taken);
         for target in targets {
-            if taken == Taken::Same && is_quiet(turn, &compiled, &target) {
-                continue;
+            if is_news || !is_quiet(turn, &compiled, &target) {
+                is_calm = false;
+                turn.touch(Subject::Alert(reader.policy.clone(), target));
             }
-            turn.touch(Subject::Alert(policy.clone(), target));
         }
-        touch_plans(turn, policy);
+        is_calm &= turn.state().live.plans.is_empty();
+        touch_plans(turn, &reader.policy);
+    }
+    if is_calm {
+        turn.windows.set_calm(name, key);
+    }
+}
+
+/// Whether a sample says something else about anything that a policy reads.
+fn is_news(turn: &Turn<'_>, name: &HostName, key: &ProbeKey, reader: &Reader, taken: &Taken) -> bool {
+    match (taken, turn.windows.newest(name, key)) {
+        (Taken::Other(before), Some(newest)) => {
+            reader.tells_apart(before, &newest.fields, |family| newest.elements(family))
+        }
+        (taken, _) => *taken == Taken::New,
     }
 }
 
 /// Whether a sample that says the same as before can change nothing: nothing is seen, and nothing depends on time.
-fn is_quiet(turn: &Turn<'_>, compiled: &crate::windows::Compiled, target: &quell_model::name::Target) -> bool {
+fn is_quiet(turn: &Turn<'_>, compiled: &Compiled, target: &Target) -> bool {
     let key = (compiled.policy.name.clone(), target.clone());
     !compiled.depends_on_time
+        && turn.windows.was_judged(&key)
         && turn.state().alerts.get(&key).is_none_or(|alert| alert.state == AlertState::Resolved)
-        && turn.state().verdicts.contains_key(&key)
 }
 
 /// Plans of scheduled policies are judged by samples too, and have no alert to be touched by.
 fn touch_plans(turn: &mut Turn<'_>, policy: &FullName) {
+    if turn.state().live.plans.is_empty() {
+        return;
+    }
     let live: Vec<_> = turn.state().live.plans.iter().copied().collect();
     for id in live {
         let waits = turn.state().plans.get(&id).is_some_and(|plan| {

@@ -84,9 +84,35 @@ pub enum Table {
     Schedules,
 }
 
-/// Everything that is known durably.
+/// Everything that is known durably. A copy is a pointer: one that nobody changes is the very same state, and says so at
+/// the cost of comparing two pointers.
 #[derive(Debug, Clone, Default)]
-pub struct State {
+pub struct State(Arc<Tables>);
+
+impl std::ops::Deref for State {
+    type Target = Tables;
+
+    fn deref(&self) -> &Tables {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for State {
+    fn deref_mut(&mut self) -> &mut Tables {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+impl State {
+    /// Whether this is the very same copy: a cheap question whose "no" means nothing.
+    pub fn is_same_copy(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+/// The tables of a state. Copied when a copy of the state is changed; the maps themselves are shared.
+#[derive(Debug, Clone, Default)]
+pub struct Tables {
     /// Counters, epoch, fence.
     pub meta: Arc<Meta>,
     /// Manifests by kind and name.

@@ -28,6 +28,8 @@ use crate::{
 pub(crate) enum Subject {
     /// Whether a host is heard of.
     Host(HostName),
+    /// A policy on a target: whether a sample that it was judged by has gone stale.
+    Freshness(FullName, Target),
     /// A policy on a target: its alert.
     Alert(FullName, Target),
     /// A policy on a target: its timetable.
@@ -47,6 +49,9 @@ pub(crate) enum Subject {
 /// A subject that is touched more often than this in one step waits for the next: no loop is endless.
 const MOST_VISITS: u8 = 12;
 
+/// The first visits of a step are not counted: most steps have no more.
+const UNCOUNTED_VISITS: usize = 16;
+
 /// One step under way.
 #[derive(Debug)]
 pub(crate) struct Turn<'a> {
@@ -55,6 +60,7 @@ pub(crate) struct Turn<'a> {
     pub(crate) now: Timestamp,
     queue: BTreeSet<Subject>,
     visits: HashMap<Subject, u8>,
+    taken: usize,
 }
 
 impl<'a> Turn<'a> {
@@ -62,8 +68,15 @@ impl<'a> Turn<'a> {
     pub(crate) fn begin(windows: &'a mut Windows, state: &State, now: Timestamp) -> Self {
         let now = windows.now.map_or(now, |last| now.max(last));
         windows.now = Some(now);
-        let mut turn =
-            Self { draft: Draft::new(state, now), windows, now, queue: BTreeSet::new(), visits: HashMap::new() };
+        windows.begin(state);
+        let mut turn = Self {
+            draft: Draft::new(state, now),
+            windows,
+            now,
+            queue: BTreeSet::new(),
+            visits: HashMap::new(),
+            taken: 0,
+        };
         turn.reindex();
         if !turn.windows.awake {
             turn.windows.awake = true;
@@ -188,9 +201,7 @@ impl<'a> Turn<'a> {
         }
         self.reindex();
         while let Some(subject) = self.queue.pop_first() {
-            let visits = self.visits.entry(subject.clone()).or_default();
-            *visits += 1;
-            if *visits > MOST_VISITS {
+            if self.is_visited_too_often(&subject) {
                 let soon = crate::windows::after(self.now, std::time::Duration::from_millis(100));
                 self.windows.timers.set(&subject, Some(soon));
                 continue;
@@ -201,9 +212,20 @@ impl<'a> Turn<'a> {
         }
     }
 
+    fn is_visited_too_often(&mut self, subject: &Subject) -> bool {
+        self.taken += 1;
+        if self.taken <= UNCOUNTED_VISITS {
+            return false;
+        }
+        let visits = self.visits.entry(subject.clone()).or_default();
+        *visits += 1;
+        *visits > MOST_VISITS
+    }
+
     fn reconcile(&mut self, subject: &Subject) -> Option<Timestamp> {
         match subject {
             Subject::Host(name) => host::reconcile(self, name),
+            Subject::Freshness(policy, target) => alert::look_for_stale(self, policy, target),
             Subject::Alert(policy, target) => alert::reconcile(self, policy, target),
             Subject::Schedule(policy, target) => schedule::reconcile(self, policy, target),
             Subject::Expect(policy, target) => expect::reconcile(self, policy, target),

@@ -16,19 +16,21 @@ use std::{
 
 use jiff::Timestamp;
 use quell_model::{
-    name::HostName,
+    name::{FullName, HostName, Target},
     policy::Family,
     probe::ProbeKey,
     value::{Fields, Value},
 };
 
 pub(crate) use history::{History, Reading};
-pub(crate) use index::{Compiled, Index, Source, is_enrolled, place};
+use index::Series;
+pub(crate) use index::{Compiled, Index, Reader, Source, is_enrolled, place};
 pub(crate) use timers::Timers;
 
 use crate::{
+    State,
     id::{MessageId, PlanId},
-    input::Sample,
+    input::{self, Sample},
     turn::Subject,
 };
 
@@ -40,9 +42,6 @@ const FRESH_INTERVALS: u32 = 3;
 
 /// After a start, so much time is given to the first samples before their absence is news.
 const WARM_UP: Duration = Duration::from_secs(60);
-
-/// Failures and successes in a row are counted so far: beyond, one more is no news.
-const COUNTED: f64 = 1_000.0;
 
 /// The engine's windows of samples, and what is compiled from the state.
 #[derive(Debug, Default)]
@@ -57,7 +56,10 @@ pub struct Windows {
     pub(crate) timers: Timers,
     /// The newest sample by host and probe.
     newest: HashMap<HostName, HashMap<ProbeKey, Newest>>,
-    histories: HashMap<(HostName, ProbeKey), HashMap<String, History>>,
+    /// Policies and targets that were judged since the start.
+    judged: HashMap<(FullName, Target), Judged>,
+    /// The state at the beginning of the last step, and how often it was another than before.
+    seen: (State, u64),
     /// When a host was last heard of: by a host sample, its connection, or the first step.
     pub(crate) heard: HashMap<HostName, Timestamp>,
     /// Messages that were handed to the notifiers and have not come back.
@@ -72,14 +74,73 @@ pub(crate) struct Newest {
     /// When it was taken.
     pub(crate) taken_at: Timestamp,
     /// Its fields.
-    pub(crate) fields: Fields,
-    disks: Arc<BTreeSet<String>>,
-    networks: Arc<BTreeSet<String>>,
+    pub(crate) fields: Arc<Fields>,
+    disks: BTreeSet<String>,
+    networks: BTreeSet<String>,
+    /// By field, of those that conditions look back at.
+    histories: HashMap<String, History>,
+    /// The count of states in which another sample that says the same was found to concern nobody.
+    calm: Option<u64>,
 }
 
 impl Newest {
+    fn first(taken_at: Timestamp, fields: Arc<Fields>) -> Self {
+        let disks = element_names(&fields, Family::Disks);
+        let networks = element_names(&fields, Family::Network);
+        Self { taken_at, fields, disks, networks, histories: HashMap::new(), calm: None }
+    }
+
+    /// Lets a sample take the place of the one before.
+    fn follow(&mut self, taken_at: Timestamp, fields: Arc<Fields>, every: Duration, now: Timestamp) -> Taken {
+        if taken_at < self.taken_at {
+            return Taken::Late;
+        }
+        let was_fresh = self.is_fresh(every, now);
+        self.taken_at = taken_at;
+        if Arc::ptr_eq(&self.fields, &fields) || self.fields == fields {
+            return if was_fresh { Taken::Same } else { Taken::New };
+        }
+        self.calm = None;
+        let before = std::mem::replace(&mut self.fields, fields);
+        if before.len() == self.fields.len() && before.keys().eq(self.fields.keys()) {
+            return if was_fresh { Taken::Other(before) } else { Taken::New };
+        }
+        self.disks = element_names(&self.fields, Family::Disks);
+        self.networks = element_names(&self.fields, Family::Network);
+        Taken::New
+    }
+
+    /// Whether it still counts.
+    fn is_fresh(&self, every: Duration, now: Timestamp) -> bool {
+        now.duration_since(self.taken_at) <= signed(fresh_for(every))
+    }
+
+    /// When it ceases to count.
+    pub(crate) fn stale_at(&self, every: Duration) -> Timestamp {
+        after(after(self.taken_at, fresh_for(every)), INSTANT)
+    }
+
+    /// The history of a field.
+    pub(crate) fn history(&self, field: &str) -> Option<&History> {
+        self.histories.get(field)
+    }
+
+    /// Adds a sample's numbers to the histories that conditions ask for.
+    fn remember(&mut self, taken_at: Timestamp, fields: &Fields, wanted: &[Series]) {
+        for series in wanted {
+            for (field, number) in numbers(fields, &series.field) {
+                if !self.histories.contains_key(field) {
+                    self.histories.insert(field.to_owned(), History::default());
+                }
+                if let Some(history) = self.histories.get_mut(field) {
+                    history.add(taken_at, number, series);
+                }
+            }
+        }
+    }
+
     /// The names of the elements of a family.
-    pub(crate) fn elements(&self, family: Family) -> &Arc<BTreeSet<String>> {
+    pub(crate) fn elements(&self, family: Family) -> &BTreeSet<String> {
         match family {
             Family::Disks => &self.disks,
             Family::Network => &self.networks,
@@ -87,11 +148,22 @@ impl Newest {
     }
 }
 
+/// When something was judged.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Judged {
+    /// The last time.
+    pub(crate) at: Timestamp,
+    /// When it is looked whether a sample has gone stale.
+    pub(crate) watched_until: Option<Timestamp>,
+}
+
 /// What taking in a sample meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Taken {
-    /// It is the newest, and differs from the one before or ends a silence.
-    Changed,
+    /// It is the newest, and ends a silence or speaks of other things than the one before.
+    New,
+    /// It is the newest, and says something else of the same things as the fresh one before.
+    Other(Arc<Fields>),
     /// It is the newest, and says the same as the fresh one before.
     Same,
     /// It is older than the newest: history only.
@@ -99,9 +171,46 @@ pub(crate) enum Taken {
 }
 
 impl Windows {
-    /// How long a sample of a probe is fresh.
-    pub(crate) fn fresh_for(&self, key: &ProbeKey) -> Duration {
-        self.index.every(key).saturating_mul(FRESH_INTERVALS)
+    /// Notes the state that a step begins with.
+    pub(crate) fn begin(&mut self, state: &State) {
+        if !self.seen.0.is_same_copy(state) {
+            self.seen = (state.clone(), self.seen.1 + 1);
+        }
+    }
+
+    /// Whether another sample that says the same concerns nobody, as was found in this very state.
+    pub(crate) fn is_calm(&self, host: &HostName, key: &ProbeKey) -> bool {
+        self.newest(host, key).is_some_and(|newest| newest.calm == Some(self.seen.1))
+    }
+
+    /// Notes that another sample that says the same concerns nobody while the state is what it is.
+    pub(crate) fn set_calm(&mut self, host: &HostName, key: &ProbeKey) {
+        if let Some(newest) = self.newest.get_mut(host).and_then(|of_host| of_host.get_mut(key)) {
+            newest.calm = Some(self.seen.1);
+        }
+    }
+
+    /// When a policy was judged on a target since the start.
+    pub(crate) fn judged(&mut self, policy: &FullName, target: &Target) -> Option<&mut Judged> {
+        self.judged.get_mut(&(policy.clone(), target.clone()))
+    }
+
+    /// Notes that a policy is judged on a target.
+    pub(crate) fn set_judged(&mut self, policy: &FullName, target: &Target, now: Timestamp) -> &mut Judged {
+        let key = (policy.clone(), target.clone());
+        let judged = self.judged.entry(key).or_insert(Judged { at: now, watched_until: None });
+        judged.at = now;
+        judged
+    }
+
+    /// Whether a policy was judged on a target since the start.
+    pub(crate) fn was_judged(&self, key: &(FullName, Target)) -> bool {
+        self.judged.contains_key(key)
+    }
+
+    /// Forgets that a policy was judged on a target.
+    pub(crate) fn forget_judged(&mut self, key: &(FullName, Target)) {
+        self.judged.remove(key);
     }
 
     /// Whether the first samples after a start may still be missing.
@@ -115,84 +224,49 @@ impl Windows {
     }
 
     /// The newest sample of a probe on a host, if it is fresh.
-    pub(crate) fn fresh(&self, host: &HostName, key: &ProbeKey, now: Timestamp) -> Option<&Newest> {
-        let newest = self.newest(host, key)?;
-        (now.duration_since(newest.taken_at) <= signed(self.fresh_for(key))).then_some(newest)
+    pub(crate) fn fresh(&self, host: &HostName, source: &Source, now: Timestamp) -> Option<&Newest> {
+        self.newest(host, &source.key).filter(|newest| newest.is_fresh(source.every, now))
     }
 
-    /// The history of a series.
-    pub(crate) fn history(&self, host: &HostName, key: &ProbeKey, field: &str) -> Option<&History> {
-        // The key of the map is a pair, so looking it up needs one.
-        self.histories.get(&(host.clone(), key.clone()))?.get(field)
+    /// The newest host sample, if it is fresh.
+    pub(crate) fn fresh_of_host(&self, host: &HostName, now: Timestamp) -> Option<&Newest> {
+        self.newest(host, &ProbeKey::host()).filter(|newest| newest.is_fresh(HOST_EVERY, now))
     }
 
     /// Takes in a sample.
     pub(crate) fn take(&mut self, host: &HostName, mut sample: Sample, now: Timestamp) -> Taken {
-        for count in ["failures", "successes"] {
-            if let Some(Value::Number(number)) = sample.fields.get_mut(count) {
-                *number = number.min(COUNTED);
-            }
+        if input::counts_too_far(&sample.fields) {
+            input::bound_counts(Arc::make_mut(&mut sample.fields));
         }
-        self.remember(host, &sample);
-        let fresh_for = signed(self.fresh_for(&sample.probe));
+        let used = self.index.uses(&sample.probe);
         let of_host = match self.newest.get_mut(host) {
             Some(of_host) => of_host,
             None => self.newest.entry(host.clone()).or_default(),
         };
-        let taken_at = sample.taken_at.min(now);
-        match of_host.get_mut(&sample.probe) {
-            Some(newest) if taken_at < newest.taken_at => Taken::Late,
-            Some(newest) if newest.fields == sample.fields => {
-                let was_fresh = now.duration_since(newest.taken_at) <= fresh_for;
-                newest.taken_at = taken_at;
-                if was_fresh { Taken::Same } else { Taken::Changed }
-            }
-            Some(newest) => {
-                let same_names =
-                    newest.fields.len() == sample.fields.len() && newest.fields.keys().eq(sample.fields.keys());
-                newest.taken_at = taken_at;
-                newest.fields = sample.fields;
-                if !same_names {
-                    newest.disks = element_names(&newest.fields, Family::Disks);
-                    newest.networks = element_names(&newest.fields, Family::Network);
-                }
-                Taken::Changed
-            }
-            None => {
-                let disks = element_names(&sample.fields, Family::Disks);
-                let networks = element_names(&sample.fields, Family::Network);
-                of_host.insert(sample.probe, Newest { taken_at, fields: sample.fields, disks, networks });
-                Taken::Changed
-            }
-        }
-    }
-
-    /// Adds a sample's numbers to the histories that conditions ask for.
-    fn remember(&mut self, host: &HostName, sample: &Sample) {
-        let wanted = self.index.series(&sample.probe);
-        if wanted.is_empty() {
-            return;
-        }
-        let histories = self.histories.entry((host.clone(), sample.probe.clone())).or_default();
-        for (pattern, span) in wanted {
-            for (field, number) in numbers(&sample.fields, pattern) {
-                if !histories.contains_key(field) {
-                    histories.insert(field.to_owned(), History::default());
-                }
-                if let Some(history) = histories.get_mut(field) {
-                    history.add(sample.taken_at, number, *span);
-                }
-            }
+        let series = used.map_or(&[] as &[Series], |used| &used.series);
+        if let Some(newest) = of_host.get_mut(&sample.probe) {
+            newest.remember(sample.taken_at, &sample.fields, series);
+            let every = used.map_or(HOST_EVERY, |used| used.every);
+            newest.follow(sample.taken_at.min(now), sample.fields, every, now)
+        } else {
+            let mut newest = Newest::first(sample.taken_at.min(now), sample.fields.clone());
+            newest.remember(sample.taken_at, &sample.fields, series);
+            of_host.insert(sample.probe, newest);
+            Taken::New
         }
     }
 
     /// Forgets everything about a host: it is gone, or its name belongs to another machine now.
     pub(crate) fn forget(&mut self, host: &HostName) {
         self.newest.remove(host);
-        self.histories.retain(|(of, _), _| of != host);
         self.heard.remove(host);
         self.timers.set(&Subject::Host(host.clone()), None);
     }
+}
+
+/// How long a sample of a probe that is sampled this often is fresh.
+fn fresh_for(every: Duration) -> Duration {
+    every.saturating_mul(FRESH_INTERVALS)
 }
 
 /// The numbers of the fields that a pattern means; `$` stands for any element.
@@ -209,15 +283,14 @@ fn numbers<'a>(fields: &'a Fields, pattern: &'a str) -> Vec<(&'a str, f64)> {
 }
 
 /// The names of the elements of a family that a host sample speaks of.
-fn element_names(fields: &Fields, family: Family) -> Arc<BTreeSet<String>> {
+fn element_names(fields: &Fields, family: Family) -> BTreeSet<String> {
     let prefix = format!("{}[", family.prefix());
-    let names = fields
+    fields
         .range(prefix.clone()..)
         .map(|(name, _)| name)
         .take_while(|name| name.starts_with(&prefix))
         .filter_map(|name| Some(name[prefix.len()..].rsplit_once(']')?.0.to_owned()))
-        .collect();
-    Arc::new(names)
+        .collect()
 }
 
 /// The smallest step of time that agents tell apart: what was seen in the same instant as a fault counts as seen after.

@@ -1,9 +1,11 @@
-//! Undoes the delta coding of samples: what a session remembers of each probe's last sample.
+//! Undoes the delta coding of samples: what a session remembers of each probe's last sample. A sample that says the same
+//! as the one before shares its fields, so that nobody copies or compares them.
 //!
 //! The memory is bounded whatever an agent sends: so many probes, so many bytes; what is above ends the session.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
+use quell_engine::input::bound_counts;
 use quell_model::{
     probe::ProbeKey,
     value::{Fields, Value},
@@ -26,7 +28,7 @@ pub(super) struct Bases {
 
 #[derive(Debug, Default)]
 struct Base {
-    fields: Fields,
+    fields: Arc<Fields>,
     bytes: usize,
 }
 
@@ -35,9 +37,10 @@ impl Bases {
     ///
     /// # Errors
     /// It is a difference to nothing, a field is malformed, or the session's memory is full.
-    pub(super) fn undo(&mut self, sample: v1::Sample) -> Result<(ProbeKey, Fields), Invalid> {
+    pub(super) fn undo(&mut self, sample: v1::Sample) -> Result<(ProbeKey, Arc<Fields>), Invalid> {
         let key = wire::probe_key(sample.probe)?;
-        let changed = wire::fields(sample.fields)?;
+        let mut changed = wire::fields(sample.fields)?;
+        bound_counts(&mut changed);
         if !sample.full && !self.samples.contains_key(&key) {
             let reason = format!("the first sample of {key} in this session is a difference; it must be full");
             return Err(Invalid::malformed("sample", reason));
@@ -47,20 +50,30 @@ impl Bases {
         }
         let base = self.samples.entry(key.clone()).or_default();
         self.bytes -= base.bytes;
-        if sample.full {
-            base.fields = changed;
-        } else {
-            base.fields.extend(changed);
-            for name in &sample.gone {
-                base.fields.remove(name);
-            }
-        }
-        base.bytes = base.fields.iter().map(|(name, value)| name.len() + size(value)).sum();
+        base.take(sample.full, changed, &sample.gone);
         self.bytes += base.bytes;
         if self.bytes > BYTES {
             return Err(Invalid::TooMany { what: "bytes of a session's samples", count: self.bytes, most: BYTES });
         }
         Ok((key, base.fields.clone()))
+    }
+}
+
+impl Base {
+    fn take(&mut self, full: bool, changed: Fields, gone: &[String]) {
+        let says_the_same = |(name, value)| self.fields.get(name) == Some(value);
+        if full {
+            self.fields = Arc::new(changed);
+        } else if gone.is_empty() && changed.iter().all(says_the_same) {
+            return;
+        } else {
+            let fields = Arc::make_mut(&mut self.fields);
+            fields.extend(changed);
+            for name in gone {
+                fields.remove(name);
+            }
+        }
+        self.bytes = self.fields.iter().map(|(name, value)| name.len() + size(value)).sum();
     }
 }
 
@@ -109,12 +122,23 @@ mod tests {
     }
 
     #[test]
+    fn a_sample_that_says_the_same_shares_its_fields() {
+        let mut bases = Bases::default();
+        let (_, first) = bases.undo(sample("p", true, &[("successes", 1_000.0), ("b", 2.0)], &[])).unwrap();
+        let (_, again) = bases.undo(sample("p", false, &[("successes", 1_001.0)], &[])).unwrap();
+        assert!(Arc::ptr_eq(&first, &again), "one more success than anybody counts is no news");
+        let (_, other) = bases.undo(sample("p", false, &[("b", 3.0)], &[])).unwrap();
+        assert!(!Arc::ptr_eq(&again, &other));
+        assert_eq!((numbers(&again)[0], numbers(&other)[0]), (("b", 2.0), ("b", 3.0)));
+    }
+
+    #[test]
     fn probes_do_not_mix() {
         let mut bases = Bases::default();
         bases.undo(sample("p", true, &[("a", 1.0)], &[])).unwrap();
         bases.undo(sample("q", true, &[("a", 2.0)], &[])).unwrap();
         let (key, fields) = bases.undo(sample("p", false, &[("b", 5.0)], &[])).unwrap();
-        assert_eq!((key.0.as_str(), numbers(&fields)), ("p", vec![("a", 1.0), ("b", 5.0)]));
+        assert_eq!((key.as_str(), numbers(&fields)), ("p", vec![("a", 1.0), ("b", 5.0)]));
     }
 
     #[test]

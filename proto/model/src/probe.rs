@@ -1,6 +1,11 @@
 //! What agents measure: one type per kind of probe, and the table of the fields that each kind has.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    net::IpAddr,
+    path::PathBuf,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use crate::{digest::Digest, selector::Placement};
 
@@ -29,19 +34,38 @@ pub struct Probe {
 impl Probe {
     /// The same for every policy that asks for the same measurement: samples refer to it.
     pub fn key(&self) -> ProbeKey {
-        ProbeKey(Digest::of(self.canonical.as_bytes()).short())
+        ProbeKey::from(Digest::of(self.canonical.as_bytes()).short())
     }
 }
 
 /// Identifies an assigned probe: the beginning of the digest of its specification, or `host`.
+/// Cheap to clone: every sample carries one.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-#[serde(transparent)]
-pub struct ProbeKey(pub String);
+#[serde(from = "String", into = "String")]
+pub struct ProbeKey(Arc<str>);
 
 impl ProbeKey {
     /// The key of the host samples, which every agent sends.
     pub fn host() -> Self {
-        Self("host".to_owned())
+        static HOST: LazyLock<ProbeKey> = LazyLock::new(|| ProbeKey("host".into()));
+        HOST.clone()
+    }
+
+    /// The key as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for ProbeKey {
+    fn from(key: String) -> Self {
+        Self(key.into())
+    }
+}
+
+impl From<ProbeKey> for String {
+    fn from(key: ProbeKey) -> Self {
+        key.as_str().to_owned()
     }
 }
 

@@ -10,7 +10,7 @@ pub(super) fn verdict(context: &Context<'_>) -> Option<Hold> {
     let now = context.view.now;
     for window in context.view.state.windows.values().filter(|window| window.from <= now && now < window.until) {
         let covers = match &window.scope {
-            HoldScope::Host(host) => context.plan.hosts.contains(host),
+            HoldScope::Host(host) => context.plan.acts_on(host),
             HoldScope::Policy(policy) => context.plan.policy.as_ref() == Some(policy),
             HoldScope::Incident(incident) => context.plan.incident == Some(*incident),
             HoldScope::Hosts(selector) => covers_any(context.view, selector, &context.plan.hosts),

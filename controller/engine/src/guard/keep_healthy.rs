@@ -33,11 +33,12 @@ fn leaves_too_few(context: &Context<'_>, name: &str) -> Option<Hold> {
             disturbed.extend(taking::now(state, other, context.view.now));
         }
     }
+    let troubled = service::troubled(state, name);
     let left = members
         .iter()
         .filter(|host| !disturbed.contains(*host))
         .filter(|host| state.hosts.get(*host).is_some_and(|row| row.state == HostState::Online))
-        .filter(|host| !service::is_troubled(state, name, host))
+        .filter(|host| !troubled.contains(*host))
         .count();
     (left < service.keep_healthy as usize).then(|| {
         let reason = format!(

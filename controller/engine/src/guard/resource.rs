@@ -9,7 +9,7 @@ pub(super) fn verdict(context: &Context<'_>) -> Option<Hold> {
         if other.id == context.plan.id || !matches!(other.state, PlanState::Running | PlanState::Verifying) {
             return None;
         }
-        let shared = other.resources.iter().find(|resource| context.plan.resources.contains(resource))?;
+        let shared = other.resources.iter().find(|resource| context.plan.resources.binary_search(resource).is_ok())?;
         Some(context.no("resource", format!("{} holds {shared}", other.id), None))
     })
 }

@@ -8,9 +8,7 @@ pub(super) fn verdict(context: &Context<'_>) -> Option<Hold> {
     let settle = context.rung?.rollout.settle;
     let plan = context.plan;
     let last = ledger::rows(context.view.state, |row| {
-        row.plan != plan.id
-            && plan.hosts.contains(&row.host)
-            && (row.incident.is_none() || row.incident != plan.incident)
+        row.plan != plan.id && plan.acts_on(&row.host) && (row.incident.is_none() || row.incident != plan.incident)
     })
     .max_by_key(|row| row.at)?;
     let until = after(last.at, settle);

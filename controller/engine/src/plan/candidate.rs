@@ -258,7 +258,10 @@ fn finish(
             commands.extend(hosts.iter().map(|host| command(&plan, step, wave, host, yield_to, dry_run)));
         }
     }
-    commands.sort_by_key(|command| (command.finally, command.wave, command.step, command.host.clone()));
+    commands.sort_by(|one, other| {
+        let place = |command: &CommandRow| (command.finally, command.wave, command.step);
+        place(one).cmp(&place(other)).then_with(|| one.host.cmp(&other.host))
+    });
     plan.hosts = commands.iter().map(|command| command.host.clone()).collect();
     plan.hosts.sort();
     plan.hosts.dedup();

@@ -4,9 +4,10 @@
 //! Within a wave a step begins when the one before has ended on all of the wave's hosts, so what is in flight never
 //! exceeds the wave. A host on which a step failed is skipped by the later ones; the others go on.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use quell_model::name::HostName;
 
 use super::{
     end, end_unsent, hold_plan, rung_of,
@@ -229,8 +230,9 @@ fn next_steps(turn: &mut Turn<'_>, plan: &PlanRow, commands: &[Arc<CommandRow>])
         })
         .cloned()
         .collect();
+    let earlier = Earlier::of(first, commands);
     for command in group {
-        match failed_before(&command, commands) {
+        match earlier.failure_before(&command) {
             Some(why) => {
                 end_unsent(turn, &command, OutcomeKind::Skipped, &why);
             }
@@ -251,18 +253,36 @@ fn settle_wave(turn: &mut Turn<'_>, plan: &PlanRow, commands: &[Arc<CommandRow>]
     (due > turn.now).then_some(due)
 }
 
-/// Why a command is skipped: an earlier step of its wave failed on its host or, where that step ran elsewhere, anywhere.
-fn failed_before(command: &CommandRow, commands: &[Arc<CommandRow>]) -> Option<String> {
-    let earlier = |other: &&Arc<CommandRow>| {
-        other.wave == command.wave && other.step < command.step && !other.finally && other.undoes.is_none()
-    };
-    commands.iter().filter(earlier).find_map(|other| {
-        let runs_here =
-            commands.iter().any(|same| same.wave == other.wave && same.step == other.step && same.host == command.host);
-        let concerns = other.host == command.host || !runs_here;
-        let failed = other.outcome.as_ref().is_some_and(|outcome| !outcome.kind.is_success());
-        (concerns && failed).then(|| format!("{} on {} did not succeed", other.action, other.host))
-    })
+/// The earlier steps of a wave.
+struct Earlier<'a> {
+    failed: Vec<&'a CommandRow>,
+    /// Which step runs on which hosts.
+    places: HashSet<(usize, &'a HostName)>,
+}
+
+impl<'a> Earlier<'a> {
+    fn of(first: &CommandRow, commands: &'a [Arc<CommandRow>]) -> Self {
+        let in_wave = || commands.iter().map(AsRef::as_ref).filter(|command: &&CommandRow| command.wave == first.wave);
+        let failed: Vec<&CommandRow> = in_wave()
+            .filter(|other| other.step < first.step && !other.finally && other.undoes.is_none())
+            .filter(|other| other.outcome.as_ref().is_some_and(|outcome| !outcome.kind.is_success()))
+            .collect();
+        let places = if failed.is_empty() {
+            HashSet::new()
+        } else {
+            in_wave().map(|command| (command.step, &command.host)).collect()
+        };
+        Self { failed, places }
+    }
+
+    /// Why a command is skipped: an earlier step of its wave failed on its host or, where that step ran elsewhere,
+    /// anywhere.
+    fn failure_before(&self, command: &CommandRow) -> Option<String> {
+        let concerns =
+            |other: &&&CommandRow| other.host == command.host || !self.places.contains(&(other.step, &command.host));
+        let other = self.failed.iter().find(concerns)?;
+        Some(format!("{} on {} did not succeed", other.action, other.host))
+    }
 }
 
 /// Sends the first group of waiting commands of the undo or of what runs in any case.
@@ -344,11 +364,7 @@ pub(crate) fn counts(command: &CommandRow) -> bool {
 pub(crate) fn emit(turn: &mut Turn<'_>, id: CommandId) {
     let Some(command) = turn.command(id) else { return };
     let Some(plan) = turn.state().plans.get(&command.plan).cloned() else { return };
-    turn.effect(Effect::Command {
-        host: command.host.clone(),
-        command: Box::new(CommandRow::clone(&command)),
-        plan: Box::new(PlanRow::clone(&plan)),
-    });
+    turn.effect(Effect::Command { host: command.host.clone(), command, plan });
 }
 
 /// All steps have ended: the symptom is judged, or the plan is over.

@@ -1,9 +1,9 @@
 //! Ending a plan before all of it was done: after one failure too many, when its leave to act is taken back, when the
 //! symptom of its host is gone. Recovery runs in any case: the undo that its rung wants, and `finally`.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
-use quell_model::policy::Otherwise;
+use quell_model::{name::HostName, policy::Otherwise};
 
 use super::{
     end, end_unsent,
@@ -42,9 +42,10 @@ pub(super) fn stop_after_errors(turn: &mut Turn<'_>, plan: &PlanRow, commands: &
 /// Ends what will not be begun any more.
 pub(super) fn leave_out(turn: &mut Turn<'_>, plan: &PlanRow, commands: &[Arc<CommandRow>]) {
     let why = plan.stopped.clone().unwrap_or_else(|| "the plan is over".to_owned());
+    let acted_on: HashSet<&HostName> =
+        commands.iter().filter(|command| command.sent_at.is_some()).map(|command| &command.host).collect();
     for command in commands.iter().filter(|command| waits_its_turn(command)) {
-        let was_there = commands.iter().any(|other| other.host == command.host && other.sent_at.is_some());
-        let kind = if was_there { OutcomeKind::Skipped } else { OutcomeKind::NotStarted };
+        let kind = if acted_on.contains(&command.host) { OutcomeKind::Skipped } else { OutcomeKind::NotStarted };
         end_unsent(turn, command, kind, &why);
     }
 }

@@ -98,7 +98,7 @@ fn slow_probes(
     let mut wanted: std::collections::BTreeMap<HostName, Vec<ProbeKey>> = std::collections::BTreeMap::new();
     for name in compiled.reads(that) {
         let Some(source) = compiled.probes.get(&name) else { continue };
-        if view.windows.index.every(&source.key) <= SLOW {
+        if source.every <= SLOW {
             continue;
         }
         for host in site.hosts_of(source) {

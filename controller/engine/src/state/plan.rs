@@ -81,7 +81,7 @@ pub struct PlanRow {
     /// Identifier of the request that asked for it.
     #[serde(default)]
     pub request_id: String,
-    /// Hosts disturbed: counted for `disturb`.
+    /// Hosts disturbed: counted for `disturb`. In the order of their names, each once.
     #[serde(default)]
     pub hosts: Vec<HostName>,
     /// The service that they belong to.
@@ -90,7 +90,7 @@ pub struct PlanRow {
     /// Further services whose members a person's run disturbs.
     #[serde(default)]
     pub also: Vec<AlsoDisturbed>,
-    /// Resources that it holds: `planthost1 unit:named`.
+    /// Resources that it holds: `planthost1 unit:named`. In order, each once.
     #[serde(default)]
     pub resources: Vec<String>,
     /// Whether a timetable asked for it.
@@ -117,6 +117,13 @@ pub struct PlanRow {
     /// Who called it off.
     #[serde(default)]
     pub cancelled_by: Option<String>,
+}
+
+impl PlanRow {
+    /// Whether it disturbs a host.
+    pub fn acts_on(&self, host: &HostName) -> bool {
+        self.hosts.binary_search(host).is_ok()
+    }
 }
 
 /// Something that a plan may do only once.

@@ -1,11 +1,14 @@
 //! The history of one series: what `increase`, `max`, `min`, `avg` and `forecast` look at.
 
+mod line;
+
 use std::{collections::VecDeque, time::Duration};
 
 use jiff::Timestamp;
 use quell_model::condition::Over;
 
-use super::{before, signed};
+use self::line::{Line, Point};
+use super::{Series, before, signed};
 
 /// So many points are kept; when there are more, every second one goes, oldest first.
 const MOST_POINTS: usize = 2_048;
@@ -19,7 +22,9 @@ const FEWEST_FOR_FORECAST: usize = 3;
 /// Points of a series, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct History {
-    points: VecDeque<(Timestamp, f64)>,
+    points: VecDeque<Point>,
+    /// The lines of the forecasts that are asked for.
+    lines: Vec<Line>,
 }
 
 /// How a history is read.
@@ -36,22 +41,40 @@ pub(crate) struct Reading {
 }
 
 impl History {
-    /// Adds a point, in its place when it came late; points older than twice the span go.
-    pub(crate) fn add(&mut self, at: Timestamp, number: f64, span: Duration) {
-        let place = self.points.partition_point(|(other, _)| *other < at);
-        match self.points.get_mut(place) {
-            Some(point) if point.0 == at => point.1 = number,
-            _ => self.points.insert(place, (at, number)),
+    /// Adds a point, in its place when it came late; points older than twice the longest span go.
+    pub(crate) fn add(&mut self, at: Timestamp, number: f64, series: &Series) {
+        if !self.lines.iter().map(|line| line.span).eq(series.forecasts.iter().copied()) {
+            let points = &self.points;
+            self.lines = series.forecasts.iter().map(|span| Line::through(*span, points.iter())).collect();
         }
-        self.merge_newest(span);
+        self.insert((at, number));
+        self.merge_newest(series.span);
+        self.lines.iter_mut().for_each(|line| line.advance(&self.points));
         let newest = self.points.back().map_or(at, |point| point.0);
-        let horizon = before(newest, span.saturating_mul(2));
+        // No line reaches back that far.
+        let horizon = before(newest, series.span.saturating_mul(2));
         while self.points.front().is_some_and(|point| point.0 < horizon) {
             self.points.pop_front();
         }
         if self.points.len() > MOST_POINTS {
             self.thin();
         }
+    }
+
+    fn insert(&mut self, point: Point) {
+        if self.points.back().is_none_or(|newest| newest.0 < point.0) {
+            self.points.push_back(point);
+        } else {
+            let place = self.points.partition_point(|other| other.0 < point.0);
+            match self.points.get_mut(place) {
+                Some(other) if other.0 == point.0 => {
+                    self.lines.iter_mut().for_each(|line| line.remove(*other));
+                    *other = point;
+                }
+                _ => self.points.insert(place, point),
+            }
+        }
+        self.lines.iter_mut().for_each(|line| line.add(point));
     }
 
     /// Drops the last point but one when it is closer to its neighbours than the span needs and says nothing that they
@@ -66,6 +89,7 @@ impl History {
         let is_between = (one.1 <= two.1 && two.1 <= three.1) || (one.1 >= two.1 && two.1 >= three.1);
         if is_between && three.0.duration_since(one.0) < signed(span / FINENESS) {
             self.points.remove(count - 2);
+            self.lines.iter_mut().for_each(|line| line.remove(two));
         }
     }
 
@@ -77,6 +101,7 @@ impl History {
             index += 1;
             index > half || index % 2 == 1
         });
+        self.lines.iter_mut().for_each(|line| line.redraw(&self.points));
     }
 
     /// Reads the history at a moment; absent while it does not reach back far enough to be believed.
@@ -98,7 +123,15 @@ impl History {
             return None;
         }
         if reading.over == Over::Forecast {
-            return forecast(points(), end - start, first.0, last.0, reading.span);
+            let covered = last.0.duration_since(first.0).as_secs_f64();
+            if end - start < FEWEST_FOR_FORECAST || covered < reading.span.as_secs_f64() / 10.0 {
+                return None;
+            }
+            let is_whole = reading.after.is_none() && end == self.points.len();
+            return match self.lines.iter().find(|line| is_whole && line.span == reading.span) {
+                Some(line) => line.arrives(&self.points, first.0, last.0),
+                None => Line::through(reading.span, points()).arrives(&VecDeque::new(), first.0, last.0),
+            };
         }
         if first.0.duration_since(from) > slack || (reading.over == Over::Increase && end - start < 2) {
             return None;
@@ -129,33 +162,6 @@ fn increase(numbers: impl Iterator<Item = f64>) -> f64 {
     growth
 }
 
-/// Where the straight line of least squares arrives one span after the newest point.
-fn forecast<'a>(
-    points: impl Iterator<Item = &'a (Timestamp, f64)> + Clone,
-    count: usize,
-    first: Timestamp,
-    last: Timestamp,
-    span: Duration,
-) -> Option<f64> {
-    let covered = last.duration_since(first).as_secs_f64();
-    if count < FEWEST_FOR_FORECAST || covered < span.as_secs_f64() / 10.0 {
-        return None;
-    }
-    let seconds = |at: Timestamp| at.duration_since(first).as_secs_f64();
-    let (mut time_sum, mut sum) = (0.0, 0.0);
-    for (at, number) in points.clone() {
-        time_sum += seconds(*at);
-        sum += number;
-    }
-    let (mean_time, mean) = (time_sum / count as f64, sum / count as f64);
-    let (mut slope, mut spread) = (0.0, 0.0);
-    for (at, number) in points {
-        slope += (seconds(*at) - mean_time) * (number - mean);
-        spread += (seconds(*at) - mean_time).powi(2);
-    }
-    (spread > 0.0).then(|| mean + slope / spread * (covered + span.as_secs_f64() - mean_time))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,10 +170,15 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
+    /// A series of which a forecast is asked for too.
+    fn series(span: Duration) -> Series {
+        Series { field: "value".to_owned(), span, forecasts: vec![span] }
+    }
+
     fn read(over: Over, span: u64, now: i64, points: &[(i64, f64)]) -> Option<f64> {
         let mut history = History::default();
         for (second, number) in points {
-            history.add(at(*second), *number, Duration::from_secs(span));
+            history.add(at(*second), *number, &series(Duration::from_secs(span)));
         }
         let reading = Reading { over, span: Duration::from_secs(span), every: Duration::from_secs(10), after: None };
         history.read(reading, at(now))
@@ -194,7 +205,7 @@ mod tests {
         let mut history = History::default();
         let span = Duration::from_secs(33 * 86_400);
         for (second, number) in &points {
-            history.add(at(*second), *number, span);
+            history.add(at(*second), *number, &series(span));
         }
         let every = Duration::from_secs(86_400);
         let reading =
@@ -210,7 +221,7 @@ mod tests {
         let span = Duration::from_secs(86_400);
         for second in (0..86_400).step_by(15) {
             let number = if second == 43_200 { 99.0 } else { 10.0 };
-            history.add(at(second), number, span);
+            history.add(at(second), number, &series(span));
         }
         assert!(history.points.len() < 1_100, "{}", history.points.len());
         let every = Duration::from_secs(15);
@@ -218,7 +229,7 @@ mod tests {
         assert_eq!(history.read(reading(Over::Max), at(86_400)), Some(99.0));
         let mut counter = History::default();
         for second in (0..86_400).step_by(15) {
-            counter.add(at(second), (second % 40_000) as f64, span);
+            counter.add(at(second), (second % 40_000) as f64, &series(span));
         }
         let expected = 39_990.0 + 39_990.0 - 10.0 + 6_385.0;
         let grown = counter.read(reading(Over::Increase), at(86_385)).unwrap();
@@ -229,9 +240,44 @@ mod tests {
     fn late_points_take_their_place_and_the_number_of_points_is_bounded() {
         let mut history = History::default();
         for second in (0..10_000).rev() {
-            history.add(at(second), f64::from(second as i32 % 7), Duration::from_secs(20_000));
+            history.add(at(second), f64::from(second as i32 % 7), &series(Duration::from_secs(20_000)));
         }
         assert!(history.points.len() <= MOST_POINTS);
         assert!(history.points.iter().zip(history.points.iter().skip(1)).all(|(a, b)| a.0 < b.0));
+    }
+
+    /// A forecast as the textbook has it, over the points of a span.
+    fn plain_forecast(history: &History, span: Duration, now: Timestamp) -> f64 {
+        let points: Vec<&Point> = history.points.iter().filter(|point| point.0 >= before(now, span)).collect();
+        let last = points.last().unwrap().0;
+        let seconds = |moment: Timestamp| moment.duration_since(last).as_secs_f64();
+        let count = points.len() as f64;
+        let mean_time = points.iter().map(|point| seconds(point.0)).sum::<f64>() / count;
+        let mean = points.iter().map(|point| point.1).sum::<f64>() / count;
+        let slope = points.iter().map(|point| (seconds(point.0) - mean_time) * (point.1 - mean)).sum::<f64>();
+        let spread = points.iter().map(|point| (seconds(point.0) - mean_time).powi(2)).sum::<f64>();
+        mean + slope / spread * (span.as_secs_f64() - mean_time)
+    }
+
+    #[test]
+    fn a_line_that_is_kept_up_is_the_line_that_is_drawn_anew() {
+        let span = Duration::from_secs(30_000);
+        let mut history = History::default();
+        let mut seed = 1_u64;
+        for step in 0..20_000_i64 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let noise = (seed >> 40) as f64 / 1e6;
+            // Plateaus are merged, some points come late, some again, and the whole is thinned now and then.
+            let number = 40.0 + (step / 500 % 7) as f64 + if step % 3 == 0 { noise } else { 0.0 };
+            let late = if step % 97 == 0 { 400 } else { 0 };
+            history.add(at(15 * step - late), number, &series(span));
+            if step > 300 && step % 50 == 0 {
+                // Between two samples old points leave the span.
+                let now = at(15 * step + 20);
+                let reading = Reading { over: Over::Forecast, span, every: Duration::from_secs(15), after: None };
+                let (read, plain) = (history.read(reading, now).unwrap(), plain_forecast(&history, span, now));
+                assert!((read - plain).abs() < 1e-7, "{read} is not {plain} after {step} points");
+            }
+        }
     }
 }

@@ -8,15 +8,19 @@ use std::{
 
 use imbl::{OrdMap, ordmap::DiffItem};
 use quell_model::{
-    condition::Condition,
+    condition::{Condition, Derived, Expression, Over, Reference},
     name::{FullName, HostName},
-    policy::{Manifest, Policy, TargetRule, Trigger},
+    policy::{Family, Manifest, Once, Policy, TargetRule, Trigger},
     probe::ProbeKey,
     selector::{Placement, Selector},
+    value::Fields,
 };
 
 use super::HOST_EVERY;
-use crate::state::{Assignment, HostRow, HostState, State, StoredManifest};
+use crate::{
+    fault,
+    state::{Assignment, HostRow, HostState, State, StoredManifest},
+};
 
 /// How the name `host` is called where probes are named.
 pub(crate) const HOST_PROBE: &str = "host";
@@ -27,10 +31,41 @@ pub(crate) struct Index {
     manifests: OrdMap<(String, FullName), Arc<StoredManifest>>,
     hosts: OrdMap<HostName, Arc<HostRow>>,
     policies: BTreeMap<FullName, Arc<Compiled>>,
-    by_probe: HashMap<ProbeKey, Arc<Vec<FullName>>>,
-    every: HashMap<ProbeKey, Duration>,
-    series: HashMap<ProbeKey, Vec<(String, Duration)>>,
+    probes: HashMap<ProbeKey, Arc<Use>>,
     assigned: BTreeMap<HostName, Vec<Assignment>>,
+}
+
+/// What is done with the samples of a probe.
+#[derive(Debug, Clone)]
+pub(crate) struct Use {
+    /// How often it is sampled.
+    pub(super) every: Duration,
+    /// The policies that read it.
+    pub(crate) readers: Vec<Reader>,
+    /// The series that need a history.
+    pub(crate) series: Vec<Series>,
+}
+
+/// A policy that reads a probe.
+#[derive(Debug, Clone)]
+pub(crate) struct Reader {
+    /// The policy.
+    pub(crate) policy: FullName,
+    /// The fields that any of its conditions and values reads.
+    fields: BTreeSet<String>,
+    /// Of elements of the host: family and field.
+    element_fields: BTreeSet<(Family, String)>,
+}
+
+/// A series that needs a history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Series {
+    /// The field; `$` stands for any element.
+    pub(crate) field: String,
+    /// The longest span that is asked for.
+    pub(crate) span: Duration,
+    /// The spans that forecasts are asked for.
+    pub(crate) forecasts: Vec<Duration>,
 }
 
 /// A policy with the hosts and probes that it means at the moment.
@@ -46,6 +81,10 @@ pub(crate) struct Compiled {
     pub(crate) has_quorum: bool,
     /// Whether what it judges can change though no sample says anything new.
     pub(crate) depends_on_time: bool,
+    /// Whether host samples can change what it judges.
+    reads_host: bool,
+    /// The problem that a fault of its own is.
+    pub(crate) fault_problem: String,
 }
 
 /// Where the samples of a policy's probe come from.
@@ -53,6 +92,8 @@ pub(crate) struct Compiled {
 pub(crate) struct Source {
     /// The probe's key.
     pub(crate) key: ProbeKey,
+    /// How often it is sampled.
+    pub(crate) every: Duration,
     /// Where it runs, when it gives one value for the whole fleet.
     pub(crate) placed: Option<Placed>,
 }
@@ -82,19 +123,9 @@ impl Index {
         self.policies.get(name)
     }
 
-    /// The policies that read a probe.
-    pub(crate) fn readers(&self, key: &ProbeKey) -> Arc<Vec<FullName>> {
-        self.by_probe.get(key).cloned().unwrap_or_default()
-    }
-
-    /// How often a probe is sampled.
-    pub(crate) fn every(&self, key: &ProbeKey) -> Duration {
-        self.every.get(key).copied().unwrap_or(HOST_EVERY)
-    }
-
-    /// The series of a probe that need a history, and how long a one.
-    pub(crate) fn series(&self, key: &ProbeKey) -> &[(String, Duration)] {
-        self.series.get(key).map_or(&[], Vec::as_slice)
+    /// What is done with the samples of a probe; absent: nobody reads it.
+    pub(crate) fn uses(&self, key: &ProbeKey) -> Option<&Arc<Use>> {
+        self.probes.get(key)
     }
 
     /// The probes of a host.
@@ -140,30 +171,20 @@ impl Index {
 
     /// Builds what depends on the policies only.
     fn recompile(&mut self) {
-        self.by_probe.clear();
-        self.every.clear();
-        self.series.clear();
+        let mut uses: HashMap<ProbeKey, Use> = HashMap::new();
         for (name, compiled) in &self.policies {
-            for (probe, source) in &compiled.probes {
-                if probe == HOST_PROBE && !compiled.reads_host() {
-                    continue;
-                }
-                let readers = Arc::make_mut(self.by_probe.entry(source.key.clone()).or_default());
-                if readers.last() != Some(name) {
-                    readers.push(name.clone());
+            for source in compiled.probes_read() {
+                let readers = &mut uses.entry(source.key.clone()).or_insert_with(|| Use::every(source.every)).readers;
+                // Two names of one policy may mean the same probe.
+                if readers.last().is_none_or(|reader| reader.policy != *name) {
+                    readers.push(compiled.reader(&source.key));
                 }
             }
-            for probe in compiled.policy.probes.values() {
-                self.every.insert(probe.key(), probe.every);
-            }
-            for (key, field, span) in compiled.series() {
-                let wanted = self.series.entry(key).or_default();
-                match wanted.iter_mut().find(|(other, _)| *other == field) {
-                    Some((_, longest)) => *longest = (*longest).max(span),
-                    None => wanted.push((field, span)),
-                }
+            for (source, derived) in compiled.derived() {
+                uses.entry(source.key.clone()).or_insert_with(|| Use::every(source.every)).want(derived);
             }
         }
+        self.probes = uses.into_iter().map(|(key, used)| (key, Arc::new(used))).collect();
     }
 
     fn take_hosts(&mut self, state: &State, changed: &mut Reindexed) {
@@ -232,14 +253,22 @@ impl Compiled {
                     candidates: BTreeSet::new(),
                     taken: Vec::new(),
                 });
-                (name.clone(), Source { key: probe.key(), placed })
+                (name.clone(), Source { key: probe.key(), every: probe.every, placed })
             })
             .collect();
-        probes.insert(HOST_PROBE.to_owned(), Source { key: ProbeKey::host(), placed: None });
+        probes.insert(HOST_PROBE.to_owned(), Source { key: ProbeKey::host(), every: HOST_EVERY, placed: None });
         let has_quorum = policy.signals.values().any(|signal| signal.quorum.is_some());
-        let mut compiled =
-            Self { policy: Arc::clone(policy), observers: BTreeSet::new(), probes, has_quorum, depends_on_time: true };
+        let mut compiled = Self {
+            policy: Arc::clone(policy),
+            observers: BTreeSet::new(),
+            probes,
+            has_quorum,
+            depends_on_time: true,
+            reads_host: true,
+            fault_problem: fault::problem(&policy.name),
+        };
         compiled.depends_on_time = compiled.trigger_depends_on_time();
+        compiled.reads_host = compiled.finds_host_read();
         let mut replaced = BTreeSet::new();
         for (host, row) in hosts {
             compiled.move_host(host, Some(row), &mut replaced);
@@ -273,8 +302,8 @@ impl Compiled {
     }
 
     /// The interval of its slowest probe.
-    pub(crate) fn slowest(&self, index: &Index) -> Duration {
-        self.probes.values().map(|source| index.every(&source.key)).max().unwrap_or(HOST_EVERY)
+    pub(crate) fn slowest(&self) -> Duration {
+        self.probes.values().map(|source| source.every).max().unwrap_or(HOST_EVERY)
     }
 
     /// Whether a condition reads histories, itself or through a signal.
@@ -293,8 +322,14 @@ impl Compiled {
         names
     }
 
+    /// The probes whose samples can change what it judges.
+    pub(crate) fn probes_read(&self) -> impl Iterator<Item = &Source> {
+        let probes = self.probes.iter().filter(|(name, _)| self.reads_host || *name != HOST_PROBE);
+        probes.map(|(_, source)| source)
+    }
+
     /// Whether host samples can change what it judges.
-    fn reads_host(&self) -> bool {
+    fn finds_host_read(&self) -> bool {
         matches!(self.policy.target, TargetRule::Each { .. })
             || self.conditions().iter().any(|condition| self.reads(condition).contains(HOST_PROBE))
             || self.policy.values.iter().any(|value| value.is.probes().iter().any(|probe| probe == HOST_PROBE))
@@ -314,7 +349,7 @@ impl Compiled {
         });
         of_signals
             || own.into_iter().flatten().any(moves)
-            || self.policy.values.iter().any(|value| value.is.text.contains(".age"))
+            || self.policy.values.iter().any(|value| value.is.text.contains(".age") || !value.is.derived().is_empty())
     }
 
     /// All its conditions.
@@ -324,6 +359,9 @@ impl Compiled {
         if let Trigger::When { when, clear, .. } = &policy.trigger {
             conditions.push(when);
             conditions.extend(clear);
+        }
+        if let TargetRule::Each { filter, .. } = &policy.target {
+            conditions.extend(filter);
         }
         conditions.extend(policy.tell.iter().filter_map(|tell| tell.when.as_ref()));
         for rung in &policy.ladder {
@@ -336,16 +374,92 @@ impl Compiled {
         conditions
     }
 
-    /// The series that its conditions want a history of.
-    fn series(&self) -> Vec<(ProbeKey, String, Duration)> {
-        self.conditions()
-            .iter()
-            .flat_map(|condition| condition.derived())
-            .filter_map(|derived| {
-                let source = self.probes.get(&derived.probe)?;
-                Some((source.key.clone(), derived.field.clone(), derived.span))
-            })
+    /// The expressions whose values it uses.
+    fn expressions(&self) -> Vec<&Expression> {
+        let steps = self.policy.ladder.iter().flat_map(|rung| rung.steps.iter().chain(&rung.finally));
+        let keys = steps.filter_map(|step| match &step.once {
+            Some(Once::Key { key, .. }) => Some(key),
+            Some(Once::Incident) | None => None,
+        });
+        self.policy.values.iter().map(|value| &value.is).chain(keys).collect()
+    }
+
+    /// How it reads a probe.
+    fn reader(&self, key: &ProbeKey) -> Reader {
+        let mut reader =
+            Reader { policy: self.policy.name.clone(), fields: BTreeSet::new(), element_fields: BTreeSet::new() };
+        let is_read = |probe: &String| self.probes.get(probe).is_some_and(|source| source.key == *key);
+        let conditions = self.conditions();
+        let expressions = self.expressions();
+        let of_conditions = conditions.iter().flat_map(|condition| condition.reads());
+        for reference in of_conditions.chain(expressions.iter().flat_map(|expression| expression.reads())) {
+            match reference {
+                Reference::Field { probe, field } if is_read(probe) => {
+                    reader.fields.insert(field.clone());
+                }
+                Reference::Chosen { probes, field, .. } if probes.iter().any(is_read) => {
+                    reader.fields.insert(field.clone());
+                }
+                Reference::Element { field, .. } if *key == ProbeKey::host() => {
+                    if let TargetRule::Each { family, .. } = &self.policy.target {
+                        reader.element_fields.insert((*family, field.clone()));
+                    }
+                }
+                Reference::Each { family, field } if *key == ProbeKey::host() => {
+                    reader.element_fields.insert((*family, field.clone()));
+                }
+                Reference::Derived(derived) if is_read(&derived.probe) => {
+                    reader.fields.insert(derived.field.clone());
+                }
+                _ => {}
+            }
+        }
+        reader
+    }
+
+    /// The derived series that its conditions want, by probe.
+    fn derived(&self) -> Vec<(&Source, &Derived)> {
+        let conditions = self.conditions();
+        let expressions = self.expressions();
+        let of_conditions = conditions.into_iter().flat_map(Condition::derived);
+        of_conditions
+            .chain(expressions.into_iter().flat_map(Expression::derived))
+            .filter_map(|derived| Some((self.probes.get(&derived.probe)?, derived)))
             .collect()
+    }
+}
+
+impl Reader {
+    /// Whether two samples with the same names of fields, and whose element names are these, differ in what is read.
+    pub(crate) fn tells_apart<'e>(
+        &self,
+        before: &Fields,
+        after: &Fields,
+        elements: impl Fn(Family) -> &'e BTreeSet<String>,
+    ) -> bool {
+        let differs = |field: &str| before.get(field) != after.get(field);
+        self.fields.iter().any(|field| differs(field))
+            || self.element_fields.iter().any(|(family, field)| {
+                elements(*family).iter().any(|name| differs(&format!("{}[{name}].{field}", family.prefix())))
+            })
+    }
+}
+
+impl Use {
+    fn every(every: Duration) -> Self {
+        Self { every, readers: Vec::new(), series: Vec::new() }
+    }
+
+    fn want(&mut self, derived: &Derived) {
+        let place = self.series.iter().position(|series| series.field == derived.field).unwrap_or_else(|| {
+            self.series.push(Series { field: derived.field.clone(), span: Duration::ZERO, forecasts: Vec::new() });
+            self.series.len() - 1
+        });
+        let series = &mut self.series[place];
+        series.span = series.span.max(derived.span);
+        if derived.over == Over::Forecast && !series.forecasts.contains(&derived.span) {
+            series.forecasts.push(derived.span);
+        }
     }
 }
 

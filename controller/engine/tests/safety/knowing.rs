@@ -1,6 +1,6 @@
 //! Nothing is done on *resolved*, *no data*, *stale* or *unknown*: only on a symptom that is known at that moment.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
@@ -56,7 +56,7 @@ fn feed(farm: &mut Farm, probe: &ProbeKey, name: &str, field_of: &str, moments: 
                 ("failures".to_owned(), 0.0.into()),
                 ("successes".to_owned(), 1.0.into()),
             ];
-            let sample = Sample { probe: probe.clone(), taken_at, fields: fields.into() };
+            let sample = Sample { probe: probe.clone(), taken_at, fields: Arc::new(fields.into()) };
             log.entry(host.clone()).or_default().push((farm.world.now, taken_at, length));
             farm.world.step(Input::Samples { host, samples: vec![sample] });
         }

@@ -10,6 +10,7 @@ use imbl::OrdMap;
 use jiff::Timestamp;
 use quell_engine::{
     id::CommandId,
+    input::COUNTED,
     state::{CommandRow, Outcome, OutcomeKind, StoredManifest},
 };
 use quell_model::{
@@ -160,12 +161,23 @@ impl Agent {
     }
 }
 
+/// What a probe said last, as a session remembers it: a sample that says the same shares its fields.
+#[derive(Debug, Default)]
+struct Feed {
+    version: u64,
+    fields: Option<Arc<Fields>>,
+    failures: u32,
+    successes: u32,
+}
+
 /// What is so on the hosts.
 #[derive(Debug, Default)]
 pub struct Facts {
     fields: BTreeMap<(HostName, String), Fields>,
     blind: BTreeSet<(HostName, String)>,
-    runs: BTreeMap<(HostName, ProbeKey), (u32, u32)>,
+    feeds: HashMap<HostName, HashMap<ProbeKey, Feed>>,
+    /// How often what is so was changed.
+    version: u64,
     logs: BTreeMap<HostName, Vec<String>>,
     names: HashMap<ProbeKey, Vec<String>>,
     named: Option<OrdMap<(String, FullName), Arc<StoredManifest>>>,
@@ -177,6 +189,7 @@ impl Facts {
         let known = self.fields.entry((host.clone(), probe.to_owned())).or_default();
         known.extend(fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
         self.blind.remove(&(host.clone(), probe.to_owned()));
+        self.version += 1;
     }
 
     /// A field as it is, for reactions that go by it.
@@ -188,6 +201,7 @@ impl Facts {
     /// A probe gives no samples any more.
     pub fn blind(&mut self, host: &HostName, probe: &str) {
         self.blind.insert((host.clone(), probe.to_owned()));
+        self.version += 1;
     }
 
     /// The lines of a host's log.
@@ -201,44 +215,79 @@ impl Facts {
     }
 
     /// The names that policies give to a probe, `policy/probe` and `probe`.
-    pub fn names(
-        &mut self,
-        key: &ProbeKey,
-        manifests: &OrdMap<(String, FullName), Arc<StoredManifest>>,
-    ) -> Vec<String> {
-        if self.named.as_ref().is_none_or(|named| !named.ptr_eq(manifests)) {
-            self.named = Some(manifests.clone());
-            self.names.clear();
-            for stored in manifests.values() {
-                if let Manifest::Policy(policy) = &stored.manifest {
-                    for (name, probe) in &policy.probes {
-                        let names = self.names.entry(probe.key()).or_default();
-                        names.push(format!("{}/{name}", policy.name.name));
-                        names.push(name.clone());
-                    }
-                }
-            }
+    fn names(&self, key: &ProbeKey) -> Vec<String> {
+        if *key == ProbeKey::host() {
+            return vec!["host".to_owned()];
         }
         self.names.get(key).cloned().unwrap_or_default()
     }
 
+    /// Takes in which policies there are.
+    fn name_probes(&mut self, manifests: &OrdMap<(String, FullName), Arc<StoredManifest>>) {
+        if self.named.as_ref().is_some_and(|named| named.ptr_eq(manifests)) {
+            return;
+        }
+        self.named = Some(manifests.clone());
+        self.version += 1;
+        self.names.clear();
+        for stored in manifests.values() {
+            if let Manifest::Policy(policy) = &stored.manifest {
+                for (name, probe) in &policy.probes {
+                    let names = self.names.entry(probe.key()).or_default();
+                    names.push(format!("{}/{name}", policy.name.name));
+                    names.push(name.clone());
+                }
+            }
+        }
+    }
+
     /// What a probe sees now; nothing while it is blind or nobody said what it sees. `ok` is true unless it was said
     /// otherwise, `failures` and `successes` are counted.
-    pub fn fields(&mut self, host: &HostName, names: &[String], key: &ProbeKey, _now: Timestamp) -> Option<Fields> {
-        let name = names.iter().find(|name| self.fields.contains_key(&(host.clone(), (*name).clone())))?;
-        let own = (host.clone(), name.clone());
+    pub fn fields(
+        &mut self,
+        host: &HostName,
+        key: &ProbeKey,
+        manifests: &OrdMap<(String, FullName), Arc<StoredManifest>>,
+    ) -> Option<Arc<Fields>> {
+        self.name_probes(manifests);
+        let known = self.feeds.get(host).and_then(|feeds| feeds.get(key));
+        if known.is_none_or(|feed| feed.version != self.version) {
+            let fields = self.look(host, key);
+            let feed = self.feeds.entry(host.clone()).or_default().entry(key.clone()).or_default();
+            (feed.version, feed.fields) = (self.version, fields.map(Arc::new));
+        }
+        let feed = self.feeds.get_mut(host)?.get_mut(key)?;
+        if *key != ProbeKey::host() {
+            feed.count();
+        }
+        feed.fields.clone()
+    }
+
+    fn look(&self, host: &HostName, key: &ProbeKey) -> Option<Fields> {
+        let names = self.names(key).into_iter().map(|name| (host.clone(), name));
+        let own = names.into_iter().find(|own| self.fields.contains_key(own))?;
         if self.blind.contains(&own) {
             return None;
         }
-        let mut fields = self.fields.get(&own)?.clone();
-        if name != "host" {
-            let ok = fields.get("ok").and_then(Value::flag).unwrap_or(true);
-            let runs = self.runs.entry((host.clone(), key.clone())).or_default();
-            *runs = if ok { (0, runs.1 + 1) } else { (runs.0 + 1, 0) };
+        self.fields.get(&own).cloned()
+    }
+}
+
+impl Feed {
+    /// Counts a run, as far as a session lets it be told; one that counts no further says the same as before.
+    fn count(&mut self) {
+        let Some(fields) = &self.fields else { return };
+        let ok = fields.get("ok").and_then(Value::flag).unwrap_or(true);
+        let one_more = |count: u32| (count + 1).min(COUNTED);
+        let (failures, successes) = if ok { (0, one_more(self.successes)) } else { (one_more(self.failures), 0) };
+        let says_so = fields.contains_key("successes");
+        if !says_so || (failures, successes) != (self.failures, self.successes) {
+            (self.failures, self.successes) = (failures, successes);
+            let counts = [("failures", f64::from(failures)), ("successes", f64::from(successes))];
+            let counts = counts.map(|(name, count)| (name.to_owned(), count.into()));
+            let fields = Arc::make_mut(self.fields.get_or_insert_default());
             fields.insert("ok".to_owned(), ok.into());
-            fields.insert("failures".to_owned(), f64::from(runs.0).into());
-            fields.insert("successes".to_owned(), f64::from(runs.1).into());
+            fields.extend(counts);
         }
-        Some(fields)
     }
 }

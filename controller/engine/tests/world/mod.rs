@@ -13,6 +13,7 @@
 //! ```
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of the harness")]
 
+mod everything;
 mod fleet;
 mod shop;
 
@@ -60,12 +61,31 @@ pub struct World {
     pub controller_is_up: bool,
     /// Whether every step is compared with a replay of its records (slow for long runs).
     pub compares: bool,
+    /// Whether agents send in one batch what they see at one moment, as real ones do; otherwise samples come one by one,
+    /// and each is decided on without those that follow.
+    pub batches: bool,
+    /// Whether the records are kept (much memory for long runs).
+    pub keeps_records: bool,
     reactions: BTreeMap<String, Reaction>,
     events: BTreeMap<(Timestamp, u64), Event>,
     count: u64,
     wake: Option<Timestamp>,
     pub steps: u64,
     pub samples: u64,
+    /// Looks at the time around steps, in a measurement.
+    pub watch: Option<Watch>,
+}
+
+/// Measures how long the engine takes, by every so manieth step: looking at a clock around each would cost as much as the
+/// step.
+#[derive(Debug, Clone, Copy)]
+pub struct Watch {
+    /// A clock.
+    pub clock: fn() -> Duration,
+    /// So many steps are measured by one.
+    pub every: u64,
+    /// What the measured steps took, times that.
+    pub took: Duration,
 }
 
 impl World {
@@ -81,12 +101,15 @@ impl World {
             messages: Vec::new(),
             controller_is_up: true,
             compares: true,
+            batches: false,
+            keeps_records: true,
             reactions: BTreeMap::new(),
             events: BTreeMap::new(),
             count: 0,
             wake: None,
             steps: 0,
             samples: 0,
+            watch: None,
         };
         std::sync::Arc::make_mut(&mut world.state.meta).installation = "test".to_owned();
         world.step(Input::Started { restored: false });
@@ -96,19 +119,32 @@ impl World {
     /// Takes one step, asserts what always holds, and carries the effects out.
     pub fn step(&mut self, input: Input) -> Option<Result<Reply, Refusal>> {
         self.steps += 1;
-        let step: Step = quell_engine::step(&mut self.windows, &self.state, self.now, input);
+        let step = self.take_step(input);
         if step.changes.is_empty() {
             assert!(self.state.is_same(&step.state), "what is not recorded does not change");
         } else if self.compares {
             self.compare(&step);
         }
         self.state = step.state;
-        self.records.extend(step.changes);
+        if self.keeps_records {
+            self.records.extend(step.changes);
+        }
         self.wake = None;
         for effect in step.effects {
             self.carry_out(effect);
         }
         step.reply
+    }
+
+    fn take_step(&mut self, input: Input) -> Step {
+        let steps = self.steps;
+        let watch = self.watch.as_mut().filter(|watch| steps.is_multiple_of(watch.every));
+        let began = watch.as_ref().map(|watch| (watch.clock)());
+        let step = quell_engine::step(&mut self.windows, &self.state, self.now, input);
+        if let (Some(watch), Some(began)) = (watch, began) {
+            watch.took += ((watch.clock)() - began) * watch.every as u32;
+        }
+        step
     }
 
     /// Replays the records of a step and holds its state to the invariants.
@@ -300,7 +336,7 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Sample(host, key) => self.sample(&host, &key),
+            Event::Sample(host, key) => self.sample(&host, key),
             Event::Begin(host, command) => self.begin_order(&host, command),
             Event::End(host, command) => self.end_order(&host, command),
             Event::Reconnect(host) => self.connect(host.as_str()),
@@ -311,8 +347,36 @@ impl World {
         self.controller_is_up && self.agents.get(host).is_some_and(|agent| agent.connected)
     }
 
-    fn sample(&mut self, host: &HostName, key: &ProbeKey) {
-        let Some(agent) = self.agents.get_mut(host) else { return };
+    /// A probe is run, with all others of the host that are due at the same moment when they are sent together.
+    fn sample(&mut self, host: &HostName, key: ProbeKey) {
+        let mut keys = vec![key];
+        while self.batches
+            && let Some(next) = self.events.first_entry()
+            && next.key().0 <= self.now
+            && matches!(next.get(), Event::Sample(of, _) if of == host)
+        {
+            if let Event::Sample(_, key) = next.remove() {
+                keys.push(key);
+            }
+        }
+        let mut samples = Vec::with_capacity(keys.len());
+        for key in keys {
+            if self.is_run(host, &key)
+                && self.is_heard(host)
+                && let Some(fields) = self.facts.fields(host, &key, &self.state.manifests)
+            {
+                samples.push(Sample { probe: key, taken_at: self.now, fields });
+            }
+        }
+        if !samples.is_empty() {
+            self.samples += samples.len() as u64;
+            self.step(Input::Samples { host: host.clone(), samples });
+        }
+    }
+
+    /// Whether a probe is still assigned; says when it is run next.
+    fn is_run(&mut self, host: &HostName, key: &ProbeKey) -> bool {
+        let Some(agent) = self.agents.get_mut(host) else { return false };
         let every = if *key == ProbeKey::host() {
             Some(quell_engine::windows::HOST_EVERY)
         } else {
@@ -320,7 +384,7 @@ impl World {
         };
         let Some(every) = every else {
             agent.sampling.remove(key);
-            return;
+            return false;
         };
         // A probe that was run once, now, must not start a second series.
         if agent.next_sample.get(key).is_none_or(|next| *next <= self.now) {
@@ -328,24 +392,7 @@ impl World {
             agent.next_sample.insert(key.clone(), next);
             self.schedule(next, Event::Sample(host.clone(), key.clone()));
         }
-        if !self.is_heard(host) {
-            return;
-        }
-        let names = self.probe_names(key);
-        if let Some(fields) = self.facts.fields(host, &names, key, self.now) {
-            self.samples += 1;
-            let sample = Sample { probe: key.clone(), taken_at: self.now, fields };
-            self.step(Input::Samples { host: host.clone(), samples: vec![sample] });
-        }
-    }
-
-    /// The names that policies give to a probe.
-    fn probe_names(&mut self, key: &ProbeKey) -> Vec<String> {
-        if *key == ProbeKey::host() {
-            return vec!["host".to_owned()];
-        }
-        let manifests = &self.state.manifests;
-        self.facts.names(key, manifests)
+        true
     }
 
     /// An order reaches an agent: it is journaled by its key, and carried out once.
@@ -561,7 +608,10 @@ impl World {
 
     /// Applies manifests written in YAML.
     pub fn apply(&mut self, yaml: &str) {
-        let put = shop::canonical("test.yaml", yaml, &BTreeMap::new());
+        self.apply_canonical(shop::canonical("test.yaml", yaml, &BTreeMap::new()));
+    }
+
+    fn apply_canonical(&mut self, put: Vec<String>) {
         self.ask("admin", Request::Apply { put, remove: Vec::new() }).unwrap();
     }
 
@@ -578,8 +628,7 @@ impl World {
 
     /// Applies some of the shop's files.
     pub fn apply_files(&mut self, files: &[&str], set: &[(&str, &str)]) {
-        let put = shop::files(files, set);
-        self.ask("admin", Request::Apply { put, remove: Vec::new() }).unwrap();
+        self.apply_canonical(shop::files(files, set));
     }
 
     /// The kinds of the records, each once.
