@@ -1,0 +1,142 @@
+//! How fast decisions are, on one core: `cargo bench -p quell-engine --bench step`.
+//!
+//! Samples that all differ through [`quell_engine::step`], counted in conditions evaluated; and plans for 10,000 hosts
+//! with every guard asked, of a policy (made and explained) and of a person's run (made, asked, recorded and begun).
+#![expect(clippy::unwrap_used, reason = "a benchmark may panic")]
+
+#[path = "../tests/world/mod.rs"]
+mod world;
+
+use std::{hint::black_box, sync::Arc, time::Duration};
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use quell_engine::{
+    Actor, Input, State,
+    input::{Request, Sample, WhyQuestion},
+    state::{HostRow, HostState, PlanState},
+};
+use quell_model::{
+    name::HostName,
+    probe::ProbeKey,
+    selector::Selector,
+    value::{Fields, Value},
+};
+use world::World;
+
+/// A host with twelve fields of interest to twelve policies, none of which fires.
+fn watched() -> World {
+    let mut world = World::begin("2026-11-23T10:00:00+01:00");
+    world.compares = false;
+    world.join("planthost1", &[]);
+    for number in 0..POLICIES {
+        world.apply(&format!(
+            "apiVersion: quell/v1\nkind: Policy\nmetadata: {{ namespace: plants, name: p{number} }}\nspec:\n  \
+             description: Field {number} is too high\n  severity: ticket\n  hosts: all\n  trigger:\n    \
+             when: {field} > 90\n    clear: {field} <= 85\n",
+            field = FIELDS[number % FIELDS.len()].1,
+        ));
+    }
+    world
+}
+
+/// As samples and as conditions name them.
+const FIELDS: [(&str, &str); 4] = [
+    ("cpu.used_percent", "host.cpu.used_percent"),
+    ("memory.used_percent", "host.memory.used_percent"),
+    ("disks[/home].used_percent", "host.disks[\"/home\"].used_percent"),
+    ("disks[/var].used_percent", "host.disks[\"/var\"].used_percent"),
+];
+const POLICIES: usize = 12;
+/// Each policy's trigger is false and its clearing is looked at.
+const CONDITIONS: u64 = 2 * POLICIES as u64;
+
+fn samples(criterion: &mut Criterion) {
+    let mut world = watched();
+    let host: HostName = "planthost1".parse().unwrap();
+    let mut number = 0_u32;
+    let mut group = criterion.benchmark_group("samples that differ");
+    group.throughput(Throughput::Elements(CONDITIONS));
+    group.bench_function("conditions through step", |bencher| {
+        bencher.iter_batched(
+            || {
+                number += 1;
+                let value = |place: usize| Value::Number(f64::from((number + place as u32) % 80));
+                let fields: Fields =
+                    FIELDS.iter().enumerate().map(|(place, field)| (field.0.to_owned(), value(place))).collect();
+                Arc::new(fields)
+            },
+            |fields| {
+                world.now += Duration::from_millis(100);
+                let sample = Sample { probe: ProbeKey::host(), taken_at: world.now, fields };
+                let input = Input::Samples { host: host.clone(), samples: vec![sample] };
+                let step = quell_engine::step(&mut world.windows, &world.state, world.now, input);
+                world.state = step.state;
+            },
+            BatchSize::SmallInput,
+        );
+    });
+    group.finish();
+}
+
+const HOSTS: usize = 10_000;
+
+/// A fleet of one service, and a policy that acts on all of it.
+fn fleet() -> World {
+    let mut world = World::begin("2026-11-23T10:00:00+01:00");
+    world.compares = false;
+    world.join("host-00000", &[("role", "web")]);
+    let first = world.state.hosts.values().next().unwrap().clone();
+    for number in 1..HOSTS {
+        let name: HostName = format!("host-{number:05}").parse().unwrap();
+        let row = HostRow { state: HostState::Online, ..HostRow::clone(&first) };
+        world.state.put(name, Some(Arc::new(row)));
+    }
+    world.apply(
+        "apiVersion: quell/v1\nkind: Service\nmetadata: { namespace: plants, name: web }\nspec:\n  owner: Web\n  \
+         members: { matchLabels: { role: web } }\n  keepHealthy: 0\n---\n\
+         apiVersion: quell/v1\nkind: Policy\nmetadata: { namespace: plants, name: nightly }\nspec:\n  \
+         description: Everything is restarted\n  service: web\n  severity: ticket\n  mode: enforce\n  \
+         hosts: { matchLabels: { role: web } }\n  target: fleet\n  \
+         trigger:\n    schedule: { cron: 15 2 * * *, timeZone: Europe/Berlin }\n  ladder:\n    - name: restart\n      \
+         on: { matchLabels: { role: web } }\n      do:\n        - action: service.restart\n          \
+         with: { service: nginx }\n          timeout: 30s\n      rollout: { waves: [1, 10, 100, 1000], settle: 60s }\n  \
+         guards: { disturb: { hosts: 20000, percent: 100, over: 1h } }\n",
+    );
+    world
+}
+
+fn plans(criterion: &mut Criterion) {
+    let mut world = fleet();
+    let mut group = criterion.benchmark_group("10,000 targets");
+    group.sample_size(20);
+    let question = WhyQuestion { policy: "plants/nightly".parse().unwrap(), target: None };
+    let explained = quell_engine::explain(&world.windows, &world.state, world.now, &question);
+    assert!(explained[0].guards.len() > 10 && explained[0].guards.iter().all(|guard| guard.allows), "{explained:#?}");
+    group.bench_function("plan and guards of a policy", |bencher| {
+        bencher.iter(|| black_box(quell_engine::explain(&world.windows, &world.state, world.now, &question)));
+    });
+    let run = || Input::Request {
+        actor: Actor::Person("admin".to_owned()),
+        request: Box::new(Request::Run {
+            action: "service.restart".to_owned(),
+            selector: Selector::labels([("role".to_owned(), "web".to_owned())].into()),
+            with: [("service".to_owned(), "nginx".into())].into_iter().collect(),
+            waves: vec![1, 10, 100],
+            dry_run: true,
+            timeout: Duration::from_secs(30),
+            reason: "a benchmark".to_owned(),
+            request_id: String::new(),
+        }),
+    };
+    let state: State = world.state.clone();
+    let begun = quell_engine::step(&mut world.windows, &state, world.now, run());
+    let plan = begun.state.plans.values().next_back().unwrap();
+    assert_eq!((plan.state, plan.hosts.len()), (PlanState::Running, HOSTS));
+    group.bench_function("run: plan, guards, records, first command", |bencher| {
+        bencher.iter(|| black_box(quell_engine::step(&mut world.windows, &state, world.now, run())));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, samples, plans);
+criterion_main!(benches);
