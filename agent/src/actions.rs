@@ -10,14 +10,13 @@
 mod dns_failover;
 mod exec;
 mod log_rotate;
-
-mod parameters;
+mod permission;
 mod service_restart;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use quell_model::value::Value;
-use serde_json::{Map, Value as Json};
+use quell_model::{action::Parameters, value::Value};
+use serde_json::Value as Json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -26,17 +25,20 @@ use crate::{
     managers::{Managers, Promise},
 };
 
-/// Every action that there is.
-pub const ALL: &[&dyn Kind] =
-    &[&service_restart::ServiceRestart, &log_rotate::LogRotate, &dns_failover::DnsFailover, &exec::Exec];
-
-/// The action of that name.
-pub fn find(name: &str) -> Option<&'static dyn Kind> {
-    ALL.iter().copied().find(|kind| kind.name() == name)
+/// The names of every action that there is.
+pub fn names() -> impl Iterator<Item = &'static str> + Clone {
+    quell_model::action::ACTIONS.iter().map(|action| action.name)
 }
 
-/// How much of a program's output an outcome carries, in bytes.
-pub const OUTPUT_LIMIT: usize = 8 * 1024;
+/// What carries an order out.
+pub fn of(parameters: Parameters) -> Box<dyn Action> {
+    match parameters {
+        Parameters::ServiceRestart(restart) => Box::new(service_restart::Restart(restart)),
+        Parameters::LogRotate(rotate) => Box::new(log_rotate::Rotation(rotate)),
+        Parameters::DnsFailover(failover) => Box::new(dns_failover::Failover(failover)),
+        Parameters::Exec(exec) => Box::new(exec::Run(exec)),
+    }
+}
 
 /// The host, as actions see it.
 pub struct Host {
@@ -171,19 +173,7 @@ impl Work<'_> {
     }
 }
 
-/// A kind of action.
-pub trait Kind: Sync {
-    /// Its name, as manifests write it.
-    fn name(&self) -> &'static str;
-
-    /// Reads its parameters; unknown ones are refused.
-    ///
-    /// # Errors
-    /// What is wrong with them.
-    fn read(&self, parameters: &Map<String, Json>) -> Result<Box<dyn Action>, Refusal>;
-}
-
-/// One order, read and checked for sense.
+/// One order; its parameters have been read by the grammar that manifests share.
 pub trait Action: Send + Sync {
     /// What it holds while it runs: `unit:orders`, `path:/var/log/app.log`, `dns:dnsTool`.
     fn resources(&self) -> Vec<String>;
@@ -226,6 +216,17 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
 /// A path in a message.
 pub(crate) fn shown(path: &Path) -> String {
     path.display().to_string()
+}
+
+/// A program and its arguments on one line, for messages: arguments with unusual characters are quoted.
+fn shown_argv(argv: &[String]) -> String {
+    let usual = |argument: &String| {
+        !argument.is_empty()
+            && argument.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./=:,+@%".contains(&byte))
+    };
+    let parts: Vec<String> =
+        argv.iter().map(|argument| if usual(argument) { argument.clone() } else { format!("{argument:?}") }).collect();
+    parts.join(" ")
 }
 
 #[cfg(test)]

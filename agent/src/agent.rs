@@ -132,6 +132,6 @@ fn ask(file: HoldFile) -> HostHold {
 /// What this agent can do, for the controller to know.
 pub fn capabilities() -> Vec<String> {
     let probes = probes::KINDS.iter().map(|kind| format!("probe.{}", kind.kind));
-    let actions = actions::ALL.iter().map(|kind| format!("action.{}", kind.name()));
+    let actions = actions::names().map(|name| format!("action.{name}"));
     probes.chain(actions).collect()
 }

@@ -12,6 +12,8 @@ use std::{
     time::Duration,
 };
 
+pub use quell_model::action::ManagerKind;
+use quell_model::{name, network::Network};
 use serde::Deserialize;
 
 use crate::units;
@@ -78,48 +80,6 @@ impl Allow {
     }
 }
 
-/// An address, or a range of addresses that share their first bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Network {
-    address: std::net::IpAddr,
-    bits: u8,
-}
-
-impl Network {
-    /// Whether the address is in the range. IPv4 addresses mapped into IPv6 count as IPv4.
-    pub fn contains(&self, address: std::net::IpAddr) -> bool {
-        use std::net::IpAddr::{V4, V6};
-        match (self.address.to_canonical(), address.to_canonical()) {
-            (V4(network), V4(address)) => {
-                let shift = 32 - u32::from(self.bits);
-                u32::from(network).checked_shr(shift) == u32::from(address).checked_shr(shift)
-            }
-            (V6(network), V6(address)) => {
-                let shift = 128 - u32::from(self.bits);
-                u128::from(network).checked_shr(shift) == u128::from(address).checked_shr(shift)
-            }
-            _ => false,
-        }
-    }
-}
-
-impl TryFrom<String> for Network {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not a network: write an address, or an address and its bits (127.0.0.0/8)");
-        let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) => (address, Some(bits)),
-            None => (text.as_str(), None),
-        };
-        let address: std::net::IpAddr = address.parse().map_err(|_| wrong())?;
-        let whole = if address.is_ipv4() { 32 } else { 128 };
-        let bits = bits.map_or(Ok(whole), str::parse).map_err(|_| wrong())?;
-        if bits > whole { Err(wrong()) } else { Ok(Self { address, bits }) }
-    }
-}
-
 /// A service of this host.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
@@ -164,16 +124,6 @@ pub struct Service {
 
 fn ten_seconds() -> Duration {
     Duration::from_secs(10)
-}
-
-/// Who runs a service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ManagerKind {
-    /// The host's systemd, over D-Bus.
-    Systemd,
-    /// The agent, by the commands given here.
-    Command,
 }
 
 /// A directory with a declared capacity, judged like a mount.
@@ -315,7 +265,7 @@ impl Service {
     }
 
     fn check(&self) -> Result<(), String> {
-        if !units::is_service_name(&self.name) {
+        if name::unit(&self.name).is_err() {
             return Err("a name has letters, digits and any of : - _ . \\ @, at most 255".to_owned());
         }
         match self.manager {
@@ -329,7 +279,7 @@ impl Service {
         if commands.iter().any(|argv| !argv.is_empty()) || self.pid_file.is_some() || self.user.is_some() {
             return Err("start, stop, status, pid_file and user belong to manager = \"command\"".to_owned());
         }
-        if self.unit.as_deref().is_some_and(|unit| !units::is_service_name(unit)) {
+        if self.unit.as_deref().is_some_and(|unit| name::unit(unit).is_err()) {
             return Err("unit is not the name of a unit".to_owned());
         }
         Ok(())

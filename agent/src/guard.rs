@@ -11,6 +11,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use quell_model::action::Parameters;
 use quell_wire::v1;
 use serde_json::{Map, Value as Json};
 
@@ -78,20 +79,22 @@ pub(crate) fn admit(command: &v1::Command, config: &Config, fence: u64) -> Resul
 
 /// Finds the action and reads its parameters.
 pub(crate) fn read(name: &str, parameters: &[u8]) -> Result<Box<dyn Action>, Refusal> {
-    let Some(kind) = actions::find(name) else {
-        let known: Vec<&str> = actions::ALL.iter().map(|kind| kind.name()).collect();
+    if !actions::names().any(|known| known == name) {
+        let known: Vec<&str> = actions::names().collect();
         return Err(Refusal::because(format!(
             "this agent knows no action {name:?}; it knows {}. A newer agent may know more",
             known.join(", ")
         )));
-    };
+    }
     if parameters.len() > PARAMETERS_LIMIT {
         return Err(Refusal::because(format!("the parameters of {name} are longer than {PARAMETERS_LIMIT} bytes")));
     }
     let read: Result<Map<String, Json>, _> = serde_json::from_slice(parameters);
     let parameters =
         read.map_err(|error| Refusal::because(format!("the parameters of {name} are not a JSON object: {error}")))?;
-    kind.read(&parameters)
+    let parameters = Parameters::parse(name, &parameters)
+        .map_err(|error| Refusal::because(format!("the parameters of {error}; mend the policy")))?;
+    Ok(actions::of(parameters))
 }
 
 /// To whom an order gives way on the host.

@@ -195,7 +195,7 @@ impl Managers {
         if let Some(manager) = self.defined.get(service) {
             return Ok(Arc::clone(manager));
         }
-        if !units::is_service_name(service) {
+        if quell_model::name::unit(service).is_err() {
             return Err(Error::NotFound(service.to_owned()));
         }
         let mut units = self.units.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,11 +7,12 @@ use std::{
     fmt::Write as _,
     fs,
     io::{self, Write as _},
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use quell_model::network::Network;
 use serde::{Deserialize, Serialize};
 
 /// Name of the file in the data directory.
@@ -92,66 +93,6 @@ pub struct Retention {
 impl Default for Retention {
     fn default() -> Self {
         Self { days: 400, bytes: 8 << 30 }
-    }
-}
-
-/// A range of addresses in CIDR notation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Network {
-    /// The first address, bits below the prefix cleared.
-    base: IpAddr,
-    /// How many leading bits count.
-    prefix: u8,
-}
-
-impl Network {
-    /// Whether an address lies in the range; an IPv4 address written as an IPv6 one (`::ffff:0:0/96`) is IPv4.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.base, address.to_canonical()) {
-            (IpAddr::V4(base), IpAddr::V4(address)) => {
-                let mask = mask(u32::MAX.into(), self.prefix, 32);
-                u128::from(base.to_bits()) == u128::from(address.to_bits()) & mask
-            }
-            (IpAddr::V6(base), IpAddr::V6(address)) => {
-                base.to_bits() == address.to_bits() & mask(u128::MAX, self.prefix, 128)
-            }
-            _ => false,
-        }
-    }
-}
-
-/// The highest `prefix` of `bits` bits.
-fn mask(all: u128, prefix: u8, bits: u8) -> u128 {
-    let cleared = u32::from(bits.saturating_sub(prefix));
-    all & all.checked_shl(cleared).unwrap_or(0)
-}
-
-impl std::str::FromStr for Network {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not a range of addresses like 127.0.0.0/8 or ::1/128");
-        let (address, prefix) = text.split_once('/').ok_or_else(wrong)?;
-        let base: IpAddr = address.parse().map_err(|_| wrong())?;
-        let bits = if base.is_ipv4() { 32 } else { 128 };
-        let prefix = prefix.parse().ok().filter(|prefix| *prefix <= bits).ok_or_else(wrong)?;
-        let network = Self { base, prefix };
-        if network.contains(base) { Ok(network) } else { Err(format!("{text:?} has bits set below its prefix")) }
-    }
-}
-
-impl TryFrom<String> for Network {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<Network> for String {
-    fn from(network: Network) -> Self {
-        format!("{}/{}", network.base, network.prefix)
     }
 }
 
@@ -398,22 +339,5 @@ mod tests {
         std::fs::create_dir(directory.path().join("log")).unwrap();
         let error = Config::load(directory.path()).unwrap_err().to_string();
         assert!(error.contains("put it back") && !error.contains("init"), "{error}");
-    }
-
-    #[test]
-    fn ranges_hold_what_they_say() {
-        let loopback: Network = "127.0.0.0/8".parse().unwrap();
-        assert!(loopback.contains("127.255.0.1".parse().unwrap()));
-        assert!(loopback.contains("::ffff:127.0.0.1".parse().unwrap()));
-        assert!(!loopback.contains("128.0.0.1".parse().unwrap()));
-        let all: Network = "0.0.0.0/0".parse().unwrap();
-        assert!(all.contains("8.8.8.8".parse().unwrap()));
-        assert!(!all.contains("::1".parse().unwrap()));
-        let one: Network = "::1/128".parse().unwrap();
-        assert!(one.contains("::1".parse().unwrap()));
-        assert!(!one.contains("::2".parse().unwrap()));
-        for wrong in ["127.0.0.1/8", "127.0.0.0", "127.0.0.0/33", "x/8", "127.0.0.0/"] {
-            assert!(wrong.parse::<Network>().is_err(), "{wrong}");
-        }
     }
 }

@@ -4,12 +4,12 @@
 //! that comes late changes nothing. The old server is shut down first; only when that fails, and its process is
 //! confirmed dead, is the other one forced. A fail-over never goes back by itself, not even when it failed.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
-use serde::Deserialize;
-use serde_json::{Map, Value as Json, json};
+use quell_model::{action::DnsProcess, name};
+use serde_json::{Value as Json, json};
 
-use super::{Action, Change, Failure, Host, Item, Kind, Preview, Refusal, Standing, Work, parameters};
+use super::{Action, Change, Failure, Host, Item, Preview, Refusal, Standing, Work, permission};
 use crate::{
     config::Config,
     managers::{Promise, State},
@@ -28,119 +28,27 @@ const VERIFY_EVERY: Duration = Duration::from_millis(250);
 /// and for how long at most.
 const VERIFY_LIMIT: Duration = Duration::from_secs(15);
 
-/// The action.
-pub(super) struct DnsFailover;
+/// An order to fail over.
+#[derive(Debug)]
+pub(super) struct Failover(pub(super) quell_model::action::DnsFailover);
 
-impl Kind for DnsFailover {
-    fn name(&self) -> &'static str {
-        "dns.failover"
-    }
-
-    fn read(&self, with: &Map<String, Json>) -> Result<Box<dyn Action>, Refusal> {
-        let failover: Failover = parameters::read(self.name(), with)?;
-        parameters::argv("tool", &failover.tool)?;
-        for server in [&failover.from, &failover.to] {
-            server_name(server)?;
-        }
-        if failover.from == failover.to {
-            return Err(Refusal::because(format!("from and to are both {:?}", failover.from)));
-        }
-        if let Some(pair) = &failover.servers {
-            for server in [&failover.from, &failover.to] {
-                if !pair.contains(server) {
-                    let text = format!("{server:?} is not one of the servers {}", pair.join(" and "));
-                    return Err(Refusal::because(text));
-                }
-            }
-        }
-        if let Some(process) = &failover.process {
-            process.check()?;
-        }
-        Ok(Box::new(failover))
-    }
-}
-
-fn server_name(text: &str) -> Result<(), Refusal> {
-    let good = (1..=253).contains(&text.len())
-        && !text.starts_with(['-', '.'])
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
-    if good {
-        return Ok(());
-    }
-    Err(Refusal::because(format!("{text:?} is not the name of a server: letters, digits and any of - . _")))
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Provider {
-    /// A tool of the shop.
-    #[default]
-    Command,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Failover {
-    /// Only one so far.
-    #[serde(default)]
-    #[expect(dead_code, reason = "reading it is the check; further providers will be told apart by it")]
-    provider: Provider,
-    /// The tool, and arguments that come before its own.
-    tool: Vec<String>,
-    from: String,
-    to: String,
-    /// All servers that there are; when given, no other name is accepted.
-    #[serde(default)]
-    servers: Option<Vec<String>>,
-    /// How it is confirmed that the process of the old server is dead.
-    #[serde(default)]
-    process: Option<DeadWhen>,
-}
-
-/// How a process is known to be dead; exactly one.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct DeadWhen {
-    /// A service of this host: it has no process.
-    #[serde(default)]
-    service: Option<String>,
-    /// A file that holds the number of a process: that process is gone. A missing file confirms nothing.
-    #[serde(default)]
-    pid_file: Option<String>,
-    /// A program that exits 0 only when it is dead.
-    #[serde(default)]
-    argv: Option<Vec<String>>,
-}
-
-impl DeadWhen {
-    fn check(&self) -> Result<(), Refusal> {
-        match (&self.service, &self.pid_file, &self.argv) {
-            (Some(service), None, None) => parameters::service_name(service),
-            (None, Some(file), None) => parameters::path(file).map(|_| ()),
-            (None, None, Some(argv)) => parameters::argv("process.argv", argv),
-            _ => Err(Refusal::because("process is exactly one of service, pidFile and argv")),
-        }
-    }
-
-    /// Says why it is not confirmed.
-    async fn confirmed(&self, work: &Work<'_>) -> Result<(), String> {
-        if let Some(service) = &self.service {
+/// Says why a process is not known to be dead.
+async fn confirm_dead(process: &DnsProcess, work: &Work<'_>) -> Result<(), String> {
+    match process {
+        DnsProcess::Service(service) => {
             let manager = work.host.managers.find(service).map_err(|error| error.to_string())?;
             let status = manager.state().await.map_err(|error| error.to_string())?;
             let down = matches!(status.state, State::Failed | State::Stopped | State::Disabled | State::Masked);
-            return if down && status.process.is_none() {
-                Ok(())
-            } else {
-                Err(format!("{service} is {}", status.state))
-            };
+            if down && status.process.is_none() { Ok(()) } else { Err(format!("{service} is {}", status.state)) }
         }
-        if let Some(file) = &self.pid_file {
-            let file = PathBuf::from(file);
-            return super::blocking(move || gone(&file)).await?;
+        DnsProcess::PidFile(file) => {
+            let file = file.clone();
+            super::blocking(move || gone(&file)).await?
         }
-        let argv = self.argv.clone().unwrap_or_default();
-        let output = run_tool(&argv, work, QUERY_LIMIT).await?;
-        if output.end.is_success() { Ok(()) } else { Err(format!("{} {}", parameters::shown(&argv), output.end)) }
+        DnsProcess::Run(argv) => {
+            let output = run_tool(argv, work, QUERY_LIMIT).await?;
+            if output.end.is_success() { Ok(()) } else { Err(format!("{} {}", super::shown_argv(argv), output.end)) }
+        }
     }
 }
 
@@ -164,7 +72,7 @@ async fn run_tool(argv: &[String], work: &Work<'_>, limit: Duration) -> Result<O
 
 impl Failover {
     fn argv(&self, arguments: &[&str]) -> Vec<String> {
-        self.tool.iter().cloned().chain(arguments.iter().map(|argument| (*argument).to_owned())).collect()
+        self.0.tool.iter().cloned().chain(arguments.iter().map(|argument| (*argument).to_owned())).collect()
     }
 
     /// The server that is active, by the tool; absent when it names none.
@@ -178,26 +86,26 @@ impl Failover {
         };
         let output = run_tool(&argv, &work, QUERY_LIMIT).await?;
         if !output.end.is_success() {
-            return Err(format!("{} {}: {}", parameters::shown(&argv), output.end, output.complaint()));
+            return Err(format!("{} {}: {}", super::shown_argv(&argv), output.end, output.complaint()));
         }
         let answer = output.stdout.trim();
         if answer.is_empty() || answer == "none" {
             return Ok(None);
         }
-        server_name(answer).map_err(|_| format!("{} answered {answer:?}", parameters::shown(&argv)))?;
-        Ok(Some(answer.to_owned()))
+        let server = name::server(answer).map_err(|_| format!("{} answered {answer:?}", super::shown_argv(&argv)))?;
+        Ok(Some(server))
     }
 
     /// Compare-and-set: the order holds only while the server that it believes to be active is.
     fn still_holds(&self, active: Option<&str>, resumed: bool) -> Result<(), String> {
         match active {
-            Some(active) if active == self.from => Ok(()),
+            Some(active) if active == self.0.from => Ok(()),
             // The shutdown that the journal tells of has left nobody active.
             None if resumed => Ok(()),
             other => Err(format!(
                 "the order is stale: it switches from {} to {}, and {} is active; nothing was changed",
-                self.from,
-                self.to,
+                self.0.from,
+                self.0.to,
                 other.unwrap_or("no server")
             )),
         }
@@ -209,62 +117,62 @@ impl Failover {
         if output.end.is_success() {
             return Ok(());
         }
-        Err(format!("{} {}: {}", parameters::shown(&argv), output.end, output.complaint()))
+        Err(format!("{} {}: {}", super::shown_argv(&argv), output.end, output.complaint()))
     }
 
     async fn switch(&self, work: &Work<'_>) -> Result<bool, String> {
-        let Err(refused) = self.tool(work, &["-a", "shutdown", "-s", &self.from]).await else {
-            self.tool(work, &["-a", "failover", "-s", &self.to]).await?;
+        let Err(refused) = self.tool(work, &["-a", "shutdown", "-s", &self.0.from]).await else {
+            self.tool(work, &["-a", "failover", "-s", &self.0.to]).await?;
             return Ok(false);
         };
-        let Some(process) = &self.process else {
+        let Some(process) = &self.0.process else {
             return Err(format!(
                 "{refused}; the fail-over is not forced, for nothing in the order says how the process of {} is known to be dead",
-                self.from
+                self.0.from
             ));
         };
-        process.confirmed(work).await.map_err(|reason| {
+        confirm_dead(process, work).await.map_err(|reason| {
             format!(
                 "{refused}; the fail-over is not forced, for the process of {} is not known to be dead: {reason}",
-                self.from
+                self.0.from
             )
         })?;
-        self.tool(work, &["-a", "failover", "-s", &self.to, "-f"]).await?;
+        self.tool(work, &["-a", "failover", "-s", &self.0.to, "-f"]).await?;
         Ok(true)
     }
 }
 
 impl Action for Failover {
     fn resources(&self) -> Vec<String> {
-        vec![format!("dns:{}", self.tool[0])]
+        vec![format!("dns:{}", self.0.tool[0])]
     }
 
     fn permitted(&self, config: &Config) -> Result<(), Refusal> {
-        parameters::program_allowed(config, &self.tool)?;
-        let Some(process) = &self.process else { return Ok(()) };
-        if let Some(service) = &process.service {
-            parameters::service_allowed(config, service)?;
+        permission::program(config, &self.0.tool)?;
+        match &self.0.process {
+            None | Some(DnsProcess::PidFile(_)) => Ok(()),
+            Some(DnsProcess::Service(service)) => permission::service(config, service),
+            Some(DnsProcess::Run(argv)) => permission::program(config, argv),
         }
-        process.argv.as_ref().map_or(Ok(()), |argv| parameters::program_allowed(config, argv))
     }
 
     fn check<'a>(&'a self, host: &'a Host) -> Promise<'a, Result<Preview, Refusal>> {
         Box::pin(async move {
             let active = self.active(host).await.map_err(Refusal::because)?;
-            if active.as_deref() == Some(&self.to) {
-                return Ok(Preview { items: vec![], note: format!("{} is active already", self.to) });
+            if active.as_deref() == Some(&self.0.to) {
+                return Ok(Preview { items: vec![], note: format!("{} is active already", self.0.to) });
             }
             self.still_holds(active.as_deref(), false).map_err(Refusal::because)?;
-            let detail = format!("from {}", self.from);
+            let detail = format!("from {}", self.0.from);
             Ok(Preview {
-                items: vec![Item { verb: "switch", object: self.to.clone(), size: 0, detail }],
+                items: vec![Item { verb: "switch", object: self.0.to.clone(), size: 0, detail }],
                 note: String::new(),
             })
         })
     }
 
     fn prepare<'a>(&'a self, _host: &'a Host) -> Promise<'a, Result<Json, Refusal>> {
-        Box::pin(async { Ok(json!({"from": self.from, "to": self.to})) })
+        Box::pin(async { Ok(json!({"from": self.0.from, "to": self.0.to})) })
     }
 
     fn apply<'a>(&'a self, work: &'a Work<'a>, _prepared: &'a Json) -> Promise<'a, Result<Change, Failure>> {
@@ -274,9 +182,9 @@ impl Action for Failover {
             self.still_holds(active.as_deref(), work.resumed).map_err(Failure::new)?;
             let forced = self.switch(work).await.map_err(Failure::new)?;
             let how = if forced { " by force, its process being dead" } else { "" };
-            let mut change = Change::new(format!("{} was switched off{how} and {} is active", self.from, self.to));
+            let mut change = Change::new(format!("{} was switched off{how} and {} is active", self.0.from, self.0.to));
             change.values.insert("forced".to_owned(), forced.into());
-            change.values.insert("active".to_owned(), self.to.as_str().into());
+            change.values.insert("active".to_owned(), self.0.to.as_str().into());
             Ok(change)
         })
     }
@@ -286,12 +194,12 @@ impl Action for Failover {
             let end = tokio::time::Instant::now() + VERIFY_LIMIT.min(work.left().max(QUERY_LIMIT));
             loop {
                 let seen = match self.active(work.host).await {
-                    Ok(Some(active)) if active == self.to => return Ok(()),
+                    Ok(Some(active)) if active == self.0.to => return Ok(()),
                     Ok(active) => format!("{} is active", active.as_deref().unwrap_or("no server")),
                     Err(reason) => reason,
                 };
                 if tokio::time::Instant::now() >= end {
-                    let text = format!("{} was told to take over, but {seen}; it is not switched back", self.to);
+                    let text = format!("{} was told to take over, but {seen}; it is not switched back", self.0.to);
                     return Err(Failure::new(text));
                 }
                 tokio::time::sleep(VERIFY_EVERY).await;
@@ -302,7 +210,7 @@ impl Action for Failover {
     fn undo<'a>(&'a self, _work: &'a Work<'a>, _prepared: &'a Json) -> Promise<'a, Result<Option<Change>, Failure>> {
         let text = format!(
             "a fail-over is not taken back; switching from {} to {} is an order of its own",
-            self.to, self.from
+            self.0.to, self.0.from
         );
         Box::pin(async move { Err(Failure::new(text)) })
     }
@@ -310,7 +218,9 @@ impl Action for Failover {
     fn look<'a>(&'a self, host: &'a Host, _prepared: &'a Json) -> Promise<'a, Standing> {
         Box::pin(async move {
             match self.active(host).await {
-                Ok(Some(active)) if active == self.to => Standing::Done(Change::new(format!("{} is active", self.to))),
+                Ok(Some(active)) if active == self.0.to => {
+                    Standing::Done(Change::new(format!("{} is active", self.0.to)))
+                }
                 Ok(active) => match self.still_holds(active.as_deref(), true) {
                     Ok(()) => Standing::Open,
                     Err(reason) => Standing::Doubtful(reason),

@@ -2,77 +2,33 @@
 //!
 //! Nobody knows what it does, so it is never repeated: an agent that died while it ran reports it as unknown.
 
-use std::{collections::BTreeMap, path::PathBuf};
-
 use quell_model::value::Value;
-use serde::Deserialize;
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 
-use super::{Action, Change, Failure, Host, Item, Kind, OUTPUT_LIMIT, Preview, Refusal, Standing, Work, parameters};
+use super::{Action, Change, Failure, Host, Item, Preview, Refusal, Standing, Work, permission};
 use crate::{
     config::Config,
     managers::Promise,
     process::run::{self, End, Program},
-    units,
 };
 
-/// The action.
-pub(super) struct Exec;
-
-impl Kind for Exec {
-    fn name(&self) -> &'static str {
-        "exec"
-    }
-
-    fn read(&self, with: &Map<String, Json>) -> Result<Box<dyn Action>, Refusal> {
-        let raw: Raw = parameters::read(self.name(), with)?;
-        parameters::argv("argv", &raw.argv)?;
-        let directory = raw.directory.as_deref().map(parameters::path).transpose()?;
-        let limit = raw.output_limit.as_deref().map(units::size).transpose().map_err(Refusal::because)?;
-        let output_limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(OUTPUT_LIMIT);
-        if output_limit > OUTPUT_LIMIT {
-            return Err(Refusal::because(format!("outputLimit is more than the {OUTPUT_LIMIT} bytes that are kept")));
-        }
-        Ok(Box::new(Run { argv: raw.argv, user: raw.user, directory, environment: raw.environment, output_limit }))
-    }
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Raw {
-    argv: Vec<String>,
-    #[serde(default)]
-    user: Option<String>,
-    #[serde(default)]
-    directory: Option<String>,
-    #[serde(default)]
-    environment: BTreeMap<String, String>,
-    #[serde(default)]
-    output_limit: Option<String>,
-}
-
+/// An order to run a program.
 #[derive(Debug)]
-struct Run {
-    argv: Vec<String>,
-    user: Option<String>,
-    directory: Option<PathBuf>,
-    environment: BTreeMap<String, String>,
-    output_limit: usize,
-}
+pub(super) struct Run(pub(super) quell_model::action::Exec);
 
 impl Action for Run {
     fn resources(&self) -> Vec<String> {
-        vec![format!("program:{}", self.argv[0])]
+        vec![format!("program:{}", self.0.argv[0])]
     }
 
     fn permitted(&self, config: &Config) -> Result<(), Refusal> {
-        parameters::program_allowed(config, &self.argv)?;
-        if let Some(directory) = &self.directory
+        permission::program(config, &self.0.argv)?;
+        if let Some(directory) = &self.0.directory
             && config.allow.root_of(directory).is_none()
         {
             return Err(Refusal::not_listed("paths", &super::shown(directory)));
         }
-        match self.environment.keys().find(|name| !config.allow.environment.contains(*name)) {
+        match self.0.environment.keys().find(|name| !config.allow.environment.contains(*name)) {
             Some(name) => Err(Refusal::not_listed("environment", name)),
             None => Ok(()),
         }
@@ -80,7 +36,7 @@ impl Action for Run {
 
     fn check<'a>(&'a self, _host: &'a Host) -> Promise<'a, Result<Preview, Refusal>> {
         Box::pin(async move {
-            let (program, user) = (self.argv[0].clone(), self.user.clone());
+            let (program, user) = (self.0.argv[0].clone(), self.0.user.clone());
             super::blocking(move || {
                 use std::os::unix::fs::PermissionsExt as _;
                 let metadata = std::fs::metadata(&program).map_err(|error| format!("{program}: {error}"))?;
@@ -92,8 +48,8 @@ impl Action for Run {
             .await
             .and_then(|checked| checked)
             .map_err(Refusal::because)?;
-            let detail = self.user.as_ref().map(|user| format!("as {user}")).unwrap_or_default();
-            let item = Item { verb: "run", object: parameters::shown(&self.argv), size: 0, detail };
+            let detail = self.0.user.as_ref().map(|user| format!("as {user}")).unwrap_or_default();
+            let item = Item { verb: "run", object: super::shown_argv(&self.0.argv), size: 0, detail };
             Ok(Preview { items: vec![item], note: String::new() })
         })
     }
@@ -105,13 +61,13 @@ impl Action for Run {
     fn apply<'a>(&'a self, work: &'a Work<'a>, _prepared: &'a Json) -> Promise<'a, Result<Change, Failure>> {
         Box::pin(async move {
             let program = Program {
-                argv: self.argv.clone(),
-                directory: self.directory.clone(),
-                user: self.user.clone(),
-                environment: self.environment.clone(),
-                output_limit: self.output_limit,
+                argv: self.0.argv.clone(),
+                directory: self.0.directory.clone(),
+                user: self.0.user.clone(),
+                environment: self.0.environment.clone(),
+                output_limit: self.0.output_limit,
             };
-            let name = &self.argv[0];
+            let name = &self.0.argv[0];
             let output = run::run(&program, work.left(), &work.cancel)
                 .await
                 .map_err(|error| Failure::new(format!("{name} could not be started: {error}")))?;
@@ -140,7 +96,7 @@ impl Action for Run {
     }
 
     fn look<'a>(&'a self, _host: &'a Host, _prepared: &'a Json) -> Promise<'a, Standing> {
-        let doubt = format!("the agent ended while {} ran; whether it finished is not known", self.argv[0]);
+        let doubt = format!("the agent ended while {} ran; whether it finished is not known", self.0.argv[0]);
         Box::pin(async move { Standing::Doubtful(doubt) })
     }
 }

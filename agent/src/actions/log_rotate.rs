@@ -8,26 +8,19 @@ mod copy;
 mod retention;
 mod rotate;
 
-use std::{
-    ffi::OsStr,
-    os::unix::ffi::OsStrExt as _,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::Path, time::Duration};
 
-use serde::Deserialize;
-use serde_json::{Map, Value as Json};
+use quell_model::action::{After, LogRotate, Method, Signal};
+use serde_json::Value as Json;
 use tokio_util::sync::CancellationToken;
 
-use super::{Action, Change, Failure, Host, Kind, Preview, Refusal, Standing, Work, parameters};
+use super::{Action, Change, Failure, Host, Preview, Refusal, Standing, Work, permission};
 use crate::{
     config::Config,
     files::{self, Directory},
     managers::Promise,
     process::{self, run},
-    units,
 };
-use archives::Compression;
 use rotate::{Freed, Prepared};
 
 /// The longest wait for a program to close the log that was renamed, after it was told to.
@@ -36,146 +29,38 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 /// How often it is looked.
 const CLOSE_EVERY: Duration = Duration::from_millis(100);
 
-/// The action.
-pub(super) struct LogRotate;
-
-impl Kind for LogRotate {
-    fn name(&self) -> &'static str {
-        "log.rotate"
-    }
-
-    fn read(&self, with: &Map<String, Json>) -> Result<Box<dyn Action>, Refusal> {
-        let raw: Raw = parameters::read(self.name(), with)?;
-        let path = parameters::path(&raw.path)?;
-        let after = raw.after.map(After::read).transpose()?;
-        let keep = raw.keep.map(whole).transpose()?;
-        let max_age = raw.max_age.as_deref().map(units::duration).transpose().map_err(Refusal::because)?;
-        let min_size = raw.min_size.as_deref().map(units::size).transpose().map_err(Refusal::because)?;
-        let rule = Rule { method: raw.method, compress: raw.compress, keep, max_age, min_size: min_size.unwrap_or(1) };
-        Ok(Box::new(Rotation { path, rule, after }))
-    }
-}
-
-/// All numbers of manifests are doubles.
-fn whole(number: f64) -> Result<usize, Refusal> {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked first")]
-    if number.fract() == 0.0 && (0.0..=100_000.0).contains(&number) {
-        Ok(number as usize)
-    } else {
-        Err(Refusal::because(format!("keep: {number} is not a number of archives")))
-    }
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Raw {
-    path: String,
-    #[serde(default)]
-    method: Method,
-    #[serde(default)]
-    compress: Compression,
-    #[serde(default)]
-    keep: Option<f64>,
-    #[serde(default)]
-    max_age: Option<String>,
-    #[serde(default)]
-    min_size: Option<String>,
-    #[serde(default)]
-    after: Option<RawAfter>,
-}
-
-/// How a log is set aside.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Method {
-    /// It is renamed and a new one made; the program that writes must be told to open it again.
-    #[default]
-    Rename,
-    /// It is copied and then emptied; for programs that cannot be told.
-    Copy,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct RawAfter {
-    #[serde(default)]
-    signal: Option<String>,
-    #[serde(default)]
-    service: Option<String>,
-    #[serde(default)]
-    argv: Option<Vec<String>>,
-}
-
-/// How the program that writes is told.
+/// An order to rotate a log.
 #[derive(Debug)]
-enum After {
-    Signal { service: String, signal: rustix::process::Signal },
-    Run(Vec<String>),
-}
+pub(super) struct Rotation(pub(super) LogRotate);
 
-impl After {
-    fn read(raw: RawAfter) -> Result<Self, Refusal> {
-        use rustix::process::Signal;
-        match (raw.signal, raw.service, raw.argv) {
-            (Some(signal), Some(service), None) => {
-                parameters::service_name(&service)?;
-                let signal = match signal.as_str() {
-                    "HUP" => Signal::HUP,
-                    "USR1" => Signal::USR1,
-                    "USR2" => Signal::USR2,
-                    other => {
-                        let text = format!("after.signal {other:?} is none of HUP, USR1 and USR2");
-                        return Err(Refusal::because(text));
-                    }
-                };
-                Ok(Self::Signal { service, signal })
-            }
-            (None, None, Some(argv)) => {
-                parameters::argv("after.argv", &argv)?;
-                Ok(Self::Run(argv))
-            }
-            _ => Err(Refusal::because("after is either {signal, service} or {argv}")),
+/// Tells the program that writes.
+async fn tell(after: &After, work: &Work<'_>) -> Result<(), String> {
+    match after {
+        After::Signal { service, signal } => {
+            let manager = work.host.managers.find(service).map_err(|error| error.to_string())?;
+            let status = manager.state().await.map_err(|error| error.to_string())?;
+            // A service that is down opens its log when it comes up.
+            let Some(process) = status.process else { return Ok(()) };
+            process::signal(&process, native(*signal)).map_err(|error| format!("{service} could not be told: {error}"))
         }
-    }
-
-    /// Tells it.
-    async fn tell(&self, work: &Work<'_>) -> Result<(), String> {
-        match self {
-            Self::Signal { service, signal } => {
-                let manager = work.host.managers.find(service).map_err(|error| error.to_string())?;
-                let status = manager.state().await.map_err(|error| error.to_string())?;
-                // A service that is down opens its log when it comes up.
-                let Some(process) = status.process else { return Ok(()) };
-                process::signal(&process, *signal).map_err(|error| format!("{service} could not be told: {error}"))
-            }
-            Self::Run(argv) => {
-                let program = run::Program { argv: argv.clone(), output_limit: 1024, ..run::Program::default() };
-                let output = run::run(&program, work.left(), &work.cancel).await;
-                match output {
-                    Ok(output) if output.end.is_success() => Ok(()),
-                    Ok(output) => Err(format!("{} {}: {}", argv[0], output.end, output.complaint())),
-                    Err(error) => Err(format!("{}: {error}", argv[0])),
-                }
+        After::Run { argv } => {
+            let program = run::Program { argv: argv.clone(), output_limit: 1024, ..run::Program::default() };
+            let output = run::run(&program, work.left(), &work.cancel).await;
+            match output {
+                Ok(output) if output.end.is_success() => Ok(()),
+                Ok(output) => Err(format!("{} {}: {}", argv[0], output.end, output.complaint())),
+                Err(error) => Err(format!("{}: {error}", argv[0])),
             }
         }
     }
 }
 
-/// What the parameters say about archives.
-#[derive(Debug, Clone)]
-struct Rule {
-    method: Method,
-    compress: Compression,
-    keep: Option<usize>,
-    max_age: Option<Duration>,
-    min_size: u64,
-}
-
-#[derive(Debug)]
-struct Rotation {
-    path: PathBuf,
-    rule: Rule,
-    after: Option<After>,
+fn native(signal: Signal) -> rustix::process::Signal {
+    match signal {
+        Signal::Hup => rustix::process::Signal::HUP,
+        Signal::Usr1 => rustix::process::Signal::USR1,
+        Signal::Usr2 => rustix::process::Signal::USR2,
+    }
 }
 
 /// A log, with the directory that it lies in.
@@ -183,7 +68,7 @@ struct Rotation {
 struct Log {
     directory: Directory,
     name: std::ffi::OsString,
-    rule: Rule,
+    rule: LogRotate,
 }
 
 impl Rotation {
@@ -193,8 +78,8 @@ impl Rotation {
         host: &Host,
         work: impl FnOnce(&Log) -> Result<T, files::Error> + Send + 'static,
     ) -> Result<T, files::Error> {
-        let root = host.config.allow.root_of(&self.path).map(Path::to_owned);
-        let (path, rule) = (self.path.clone(), self.rule.clone());
+        let root = host.config.allow.root_of(&self.0.path).map(Path::to_owned);
+        let (path, rule) = (self.0.path.clone(), self.0.clone());
         let missing = path.clone();
         let done = super::blocking(move || {
             let root = root.ok_or_else(|| files::Error::Missing(path.clone()))?;
@@ -240,18 +125,18 @@ fn prepared_from(prepared: &Json) -> Result<Prepared, Failure> {
 
 impl Action for Rotation {
     fn resources(&self) -> Vec<String> {
-        vec![format!("path:{}", super::shown(&self.path))]
+        vec![format!("path:{}", super::shown(&self.0.path))]
     }
 
     fn permitted(&self, config: &Config) -> Result<(), Refusal> {
-        if config.allow.root_of(&self.path).is_none_or(|root| root == self.path) {
-            let parent = self.path.parent().unwrap_or(&self.path);
+        if config.allow.root_of(&self.0.path).is_none_or(|root| root == self.0.path) {
+            let parent = self.0.path.parent().unwrap_or(&self.0.path);
             return Err(Refusal::not_listed("paths", &super::shown(parent)));
         }
-        match &self.after {
+        match &self.0.after {
             None => Ok(()),
-            Some(After::Signal { service, .. }) => parameters::service_allowed(config, service),
-            Some(After::Run(argv)) => parameters::program_allowed(config, argv),
+            Some(After::Signal { service, .. }) => permission::service(config, service),
+            Some(After::Run { argv }) => permission::program(config, argv),
         }
     }
 
@@ -277,14 +162,14 @@ impl Action for Rotation {
             let failed = |error: files::Error| Failure::new(error.to_string());
             let mut freed = self.set_aside(work, &prepared).await.map_err(failed)?;
             let mut told = Ok(());
-            if let (Some(after), false) = (&self.after, freed.nothing_set_aside) {
-                told = after.tell(work).await;
+            if let (Some(after), false) = (&self.0.after, freed.nothing_set_aside) {
+                told = tell(after, work).await;
             }
-            if self.rule.method == Method::Rename && self.after.is_some() && !freed.nothing_set_aside {
+            if self.0.method == Method::Rename && self.0.after.is_some() && !freed.nothing_set_aside {
                 self.closed(work).await.map_err(failed)?;
             }
             freed = self.finish(work, freed).await.map_err(failed)?;
-            let change = freed.change(&self.path);
+            let change = freed.change(&self.0.path);
             match told {
                 Ok(()) => Ok(change),
                 Err(reason) => Err(Failure {
@@ -309,7 +194,7 @@ impl Action for Rotation {
             let prepared = prepared_from(prepared)?;
             let undone = self.with_log(work.host, move |log| rotate::undo(log, &prepared)).await;
             undone
-                .map(|undone| undone.then(|| Change::new(format!("{} is as it was", self.path.display()))))
+                .map(|undone| undone.then(|| Change::new(format!("{} is as it was", self.0.path.display()))))
                 .map_err(|error| Failure::new(error.to_string()))
         })
     }
@@ -321,7 +206,7 @@ impl Action for Rotation {
             };
             // Each of its steps is safe to repeat, so whatever is left is done.
             match self.with_log(host, move |log| rotate::is_done(log, &prepared)).await {
-                Ok(true) => Standing::Done(Change::new(format!("{} was rotated", self.path.display()))),
+                Ok(true) => Standing::Done(Change::new(format!("{} was rotated", self.0.path.display()))),
                 Ok(false) => Standing::Open,
                 Err(error) => Standing::Doubtful(error.to_string()),
             }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 
-use super::{Action, Change, Failure, Host, Item, Kind, Preview, Refusal, Standing, Work, parameters};
+use super::{Action, Change, Failure, Host, Item, Preview, Refusal, Standing, Work, permission};
 use crate::{
     config::{Config, ManagerKind},
     managers::{Promise, State, Status},
@@ -15,29 +15,9 @@ use crate::{
 /// How long the new process must stay: one that cannot read its configuration is gone by then.
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// The action.
-pub(super) struct ServiceRestart;
-
-impl Kind for ServiceRestart {
-    fn name(&self) -> &'static str {
-        "service.restart"
-    }
-
-    fn read(&self, with: &Map<String, Json>) -> Result<Box<dyn Action>, Refusal> {
-        let restart: Restart = parameters::read(self.name(), with)?;
-        parameters::service_name(&restart.service)?;
-        Ok(Box::new(restart))
-    }
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Restart {
-    service: String,
-    /// When given, the manager that the policy's author expects.
-    #[serde(default)]
-    manager: Option<ManagerKind>,
-}
+/// An order to restart a service.
+#[derive(Debug)]
+pub(super) struct Restart(pub(super) quell_model::action::ServiceRestart);
 
 /// What ran before.
 #[derive(Debug, Serialize, Deserialize)]
@@ -49,16 +29,16 @@ struct Before {
 impl Restart {
     async fn status(&self, host: &Host) -> Result<Status, Refusal> {
         let refuse = |error: crate::managers::Error| Refusal::because(error.to_string());
-        host.managers.find(&self.service).map_err(refuse)?.state().await.map_err(refuse)
+        host.managers.find(&self.0.service).map_err(refuse)?.state().await.map_err(refuse)
     }
 
     /// Its process now, unless it is not up or still the one from before.
     fn renewed(&self, status: &Status, before: &Before) -> Result<(), String> {
         if status.state != State::Active {
-            return Err(format!("{} is {} ({})", self.service, status.state, status.detail));
+            return Err(format!("{} is {} ({})", self.0.service, status.state, status.detail));
         }
         if status.process.is_some() && status.process == before.process {
-            return Err(format!("{} still runs as the process from before", self.service));
+            return Err(format!("{} still runs as the process from before", self.0.service));
         }
         Ok(())
     }
@@ -80,16 +60,16 @@ fn before(prepared: &Json) -> Before {
 
 impl Action for Restart {
     fn resources(&self) -> Vec<String> {
-        vec![format!("unit:{}", self.service)]
+        vec![format!("unit:{}", self.0.service)]
     }
 
     fn permitted(&self, config: &Config) -> Result<(), Refusal> {
-        parameters::service_allowed(config, &self.service)?;
-        let actual = config.service(&self.service).map_or(ManagerKind::Systemd, |service| service.manager);
-        match self.manager {
+        permission::service(config, &self.0.service)?;
+        let actual = config.service(&self.0.service).map_or(ManagerKind::Systemd, |service| service.manager);
+        match self.0.manager {
             Some(expected) if expected != actual => Err(Refusal::because(format!(
                 "{} is run by {actual:?} on this host, and the order is for {expected:?}",
-                self.service
+                self.0.service
             ))),
             _ => Ok(()),
         }
@@ -99,20 +79,20 @@ impl Action for Restart {
         Box::pin(async move {
             let status = self.status(host).await?;
             if status.state == State::Missing {
-                let error = crate::managers::Error::NotFound(self.service.clone());
+                let error = crate::managers::Error::NotFound(self.0.service.clone());
                 return Err(Refusal::because(error.to_string()));
             }
             if status.stopped_by_person {
                 return Err(Refusal::because(format!(
                     "{} is {}: somebody wants it to be down, so it is not restarted; start it by hand first",
-                    self.service, status.state
+                    self.0.service, status.state
                 )));
             }
             let detail = match &status.process {
                 Some(process) => format!("{}, process {}", status.state, process.pid),
                 None => status.state.to_string(),
             };
-            let item = Item { verb: "restart", object: self.service.clone(), size: 0, detail };
+            let item = Item { verb: "restart", object: self.0.service.clone(), size: 0, detail };
             Ok(Preview { items: vec![item], note: String::new() })
         })
     }
@@ -128,17 +108,17 @@ impl Action for Restart {
     fn apply<'a>(&'a self, work: &'a Work<'a>, _prepared: &'a Json) -> Promise<'a, Result<Change, Failure>> {
         Box::pin(async move {
             let failed = |error: crate::managers::Error| Failure::new(error.to_string());
-            let manager = work.host.managers.find(&self.service).map_err(failed)?;
+            let manager = work.host.managers.find(&self.0.service).map_err(failed)?;
             // A restart is not broken off half way: that would leave the service down.
             let status = manager.restart(work.left()).await.map_err(failed)?;
-            Ok(change(&self.service, &status))
+            Ok(change(&self.0.service, &status))
         })
     }
 
     fn verify<'a>(&'a self, work: &'a Work<'a>, prepared: &'a Json) -> Promise<'a, Result<(), Failure>> {
         Box::pin(async move {
             let failed = |error: crate::managers::Error| Failure::new(error.to_string());
-            let manager = work.host.managers.find(&self.service).map_err(failed)?;
+            let manager = work.host.managers.find(&self.0.service).map_err(failed)?;
             let before = before(prepared);
             let mut changes = manager.watch();
             let first = manager.state().await.map_err(failed)?;
@@ -149,7 +129,7 @@ impl Action for Restart {
                 let status = manager.state().await.map_err(failed)?;
                 self.renewed(&status, &before).map_err(Failure::new)?;
                 if status.process != first.process {
-                    return Err(Failure::new(format!("{} came up and ended again", self.service)));
+                    return Err(Failure::new(format!("{} came up and ended again", self.0.service)));
                 }
                 if !matches!(changed, Ok(Ok(()))) {
                     tokio::time::sleep_until(settle).await;
@@ -170,7 +150,7 @@ impl Action for Restart {
                 Err(refusal) => return Standing::Doubtful(refusal.reason),
             };
             match self.renewed(&status, &before(prepared)) {
-                Ok(()) => Standing::Done(change(&self.service, &status)),
+                Ok(()) => Standing::Done(change(&self.0.service, &status)),
                 Err(_) => Standing::Open,
             }
         })

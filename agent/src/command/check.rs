@@ -51,10 +51,10 @@ fn show(config: &Config, path: &Path, worst: &mut u8) {
         say(format_args!("actions      none: add them to actions under [allow] in {}", path.display()));
     }
     for action in &allow.actions {
-        if actions::ALL.iter().any(|kind| kind.name() == action) {
+        if actions::names().any(|known| known == action) {
             say(format_args!("action       {action}"));
         } else {
-            let known: Vec<_> = actions::ALL.iter().map(|kind| kind.name()).collect();
+            let known: Vec<_> = actions::names().collect();
             fault(worst, USAGE, format_args!("this agent has no action {action}; it has {}", known.join(", ")));
         }
     }

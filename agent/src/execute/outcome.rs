@@ -6,13 +6,13 @@ use std::{
     time::Duration,
 };
 
-use quell_model::{digest::Digest, value::Value};
+use quell_model::{action::LONGEST_OUTPUT, digest::Digest, value::Value};
 use quell_wire::v1;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::actions::{Change, OUTPUT_LIMIT, Preview, Refusal};
+use crate::actions::{Change, Preview, Refusal};
 
 /// How an order can end, by name: the journal must not depend on the wire's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,7 +91,7 @@ impl Stored {
             duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
             ended_unix_ms: jiff::Timestamp::now().as_millisecond(),
             values: end.change.values,
-            output: cut_front(end.change.output, OUTPUT_LIMIT),
+            output: cut_front(end.change.output, LONGEST_OUTPUT),
             remedy: end.remedy,
             dry_run: command.dry_run,
         }

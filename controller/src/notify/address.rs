@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::config::Network;
+use quell_model::network::Network;
 
 /// The addresses that the configuration allows although they are special.
 #[derive(Debug, Clone, Default)]

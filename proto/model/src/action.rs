@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -19,7 +20,10 @@ use crate::{
 };
 
 /// Most of a program's output that an outcome carries, bytes.
-const LONGEST_OUTPUT: u64 = 8 << 10;
+pub const LONGEST_OUTPUT: usize = 8 << 10;
+
+/// Longest program with its arguments, bytes.
+const LONGEST_ARGV: usize = 64 << 10;
 
 /// An action: its name, and what it can be told.
 #[derive(Debug)]
@@ -66,7 +70,7 @@ const LOG_ROTATE: &[Field] = &[
         "Moved away, or copied and cut to nothing where its writer cannot reopen it.",
     ),
     default("compress", Shape::Choice(&["gzip", "zstd", "none"]), "gzip", "How what was rotated is kept."),
-    default("keep", Shape::Integer, "7", "How many rotated files are kept, from 0 to 1000."),
+    optional("keep", Shape::Integer, "How many rotated files are kept, from 0 to 1000; all when left out."),
     optional("maxAge", Shape::Duration, "Rotated files that are older go, however few there are."),
     default("minSize", Shape::Size, "1B", "Smaller logs are left alone."),
     optional("after", Shape::Object(AFTER), "How the writer is told to reopen its log."),
@@ -80,13 +84,14 @@ const AFTER: &[Field] = &[
 
 const DNS_FAILOVER: &[Field] = &[
     default("provider", Shape::Choice(&["command"]), "command", "Through what."),
-    required("tool", Shape::List(&Shape::Text), "The tool and its first arguments: `[dnsTool]`."),
+    required("tool", Shape::List(&Shape::Text), "The tool by its absolute path, and its first arguments."),
     required(
         "from",
         Shape::Text,
         "The server that has to be the active one, else nothing is done; in a policy a `$(value)`.",
     ),
     required("to", Shape::Text, "The server that becomes the active one; in a policy a `$(value)`."),
+    optional("servers", Shape::List(&Shape::Text), "All servers that there are; any other name is refused."),
     optional(
         "process",
         Shape::Object(DNS_PROCESS),
@@ -95,13 +100,13 @@ const DNS_FAILOVER: &[Field] = &[
 ];
 
 const DNS_PROCESS: &[Field] = &[
-    optional("name", Shape::Text, "No process has this executable's name,"),
-    optional("command", Shape::Pattern, "or no command line matches this,"),
-    optional("argv", Shape::List(&Shape::Text), "or this program exits with 1: it does not run."),
+    optional("service", Shape::Text, "This service of the host that runs the tool has no process,"),
+    optional("pidFile", Shape::Path, "or the process that this file names is gone,"),
+    optional("argv", Shape::List(&Shape::Text), "or this program exits with 0, which it does only then."),
 ];
 
 const EXEC: &[Field] = &[
-    required("argv", Shape::List(&Shape::Text), "Program and arguments."),
+    required("argv", Shape::List(&Shape::Text), "The program by its absolute path, and its arguments."),
     optional("user", Shape::Text, "As whom; as the agent when left out."),
     optional("directory", Shape::Path, "Where; `/` when left out."),
     optional("environment", Shape::Map(&Shape::Text), "Variables, each allowed by agent.toml."),
@@ -126,8 +131,18 @@ pub enum Parameters {
 pub struct ServiceRestart {
     /// The service or unit.
     pub service: String,
-    /// `systemd` or `command`; absent: as agent.toml says.
-    pub manager: Option<String>,
+    /// The manager that its author expects; absent: as agent.toml says.
+    pub manager: Option<ManagerKind>,
+}
+
+/// Who runs a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ManagerKind {
+    /// The host's systemd, over D-Bus.
+    Systemd,
+    /// The agent, by commands.
+    Command,
 }
 
 /// Parameters of `log.rotate`.
@@ -138,9 +153,9 @@ pub struct LogRotate {
     /// How it is taken away.
     pub method: Method,
     /// How it is kept.
-    pub compress: Compress,
-    /// How many rotated files are kept.
-    pub keep: u32,
+    pub compress: Compression,
+    /// How many rotated files are kept; absent: none goes for their number.
+    pub keep: Option<u32>,
     /// Rotated files that are older go.
     pub max_age: Option<Duration>,
     /// Smaller logs are left alone, bytes.
@@ -159,13 +174,14 @@ pub enum Method {
 }
 
 /// How a rotated log is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compress {
-    /// As `.gz`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// As `.gz`: DEFLATE, readable everywhere.
     Gzip,
-    /// As `.zst`.
+    /// As `.zst`: smaller and faster.
     Zstd,
-    /// As it is.
+    /// As it is: needs no space, and frees none.
     None,
 }
 
@@ -174,8 +190,8 @@ pub enum Compress {
 pub enum After {
     /// By a signal to a service.
     Signal {
-        /// `HUP`, `USR1` or `USR2`.
-        signal: String,
+        /// The signal.
+        signal: Signal,
         /// The service.
         service: String,
     },
@@ -184,6 +200,17 @@ pub enum After {
         /// Program and arguments; never empty.
         argv: Vec<String>,
     },
+}
+
+/// A signal that programs take as "open your log again".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// `HUP`.
+    Hup,
+    /// `USR1`.
+    Usr1,
+    /// `USR2`.
+    Usr2,
 }
 
 /// Parameters of `dns.failover`, provider `command`.
@@ -195,6 +222,8 @@ pub struct DnsFailover {
     pub from: String,
     /// The server that becomes active; never the same.
     pub to: String,
+    /// All servers that there are: `from` and `to` are among them; empty: not said.
+    pub servers: Vec<String>,
     /// How the DNS process is known to be dead; absent: it is not, and nothing is forced.
     pub process: Option<DnsProcess>,
 }
@@ -202,11 +231,11 @@ pub struct DnsFailover {
 /// How a DNS process is known to be dead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DnsProcess {
-    /// No process has this executable's name.
-    Name(String),
-    /// No command line matches this pattern.
-    Command(String),
-    /// This program exits with 1.
+    /// A service of the host that runs the tool: it has no process.
+    Service(String),
+    /// A file that holds the number of a process: that process is gone. A missing file confirms nothing.
+    PidFile(PathBuf),
+    /// A program that exits with 0 only when it is dead.
     Run(Vec<String>),
 }
 
@@ -222,7 +251,7 @@ pub struct Exec {
     /// Variables.
     pub environment: BTreeMap<String, String>,
     /// How much of the end of its output is kept, bytes.
-    pub output_limit: u64,
+    pub output_limit: usize,
 }
 
 impl Parameters {
@@ -266,7 +295,11 @@ pub(crate) fn read(action: &str, with: &Node, path: &str, report: &Report) -> Op
 }
 
 fn service_restart(object: &Object<'_>) -> Option<ServiceRestart> {
-    let manager = object.parsed("manager", |text| one_of(text, &["systemd", "command"]).map(str::to_owned));
+    let manager = object.parsed("manager", |text| match text {
+        "systemd" => Ok(ManagerKind::Systemd),
+        "command" => Ok(ManagerKind::Command),
+        other => Err(format!("`manager` is systemd or command, not {other:?}")),
+    });
     Some(ServiceRestart { service: object.parsed("service", name::unit)?, manager })
 }
 
@@ -278,18 +311,18 @@ fn log_rotate(object: &Object<'_>) -> Option<LogRotate> {
         other => Err(format!("`method` is rename or copy, not {other:?}")),
     });
     let compress = object.parsed("compress", |text| match text {
-        "gzip" => Ok(Compress::Gzip),
-        "zstd" => Ok(Compress::Zstd),
-        "none" => Ok(Compress::None),
+        "gzip" => Ok(Compression::Gzip),
+        "zstd" => Ok(Compression::Zstd),
+        "none" => Ok(Compression::None),
         other => Err(format!("`compress` is gzip, zstd or none, not {other:?}")),
     });
     let (keep, max_age) = (object.parsed("keep", |text| whole(text, 0, 1000)), object.parsed("maxAge", unit::duration));
     let min_size = object.parsed("minSize", unit::size);
     Some(LogRotate {
-        path: object.parsed("path", name::path)?,
+        path: object.parsed("path", file)?,
         method: method?,
         compress: compress?,
-        keep: keep?,
+        keep,
         max_age,
         min_size: min_size?,
         after,
@@ -297,9 +330,14 @@ fn log_rotate(object: &Object<'_>) -> Option<LogRotate> {
 }
 
 fn after(object: &Object<'_>) -> Option<After> {
-    let signal = object.parsed("signal", |text| one_of(text, &["HUP", "USR1", "USR2"]).map(str::to_owned));
+    let signal = object.parsed("signal", |text| match text {
+        "HUP" => Ok(Signal::Hup),
+        "USR1" => Ok(Signal::Usr1),
+        "USR2" => Ok(Signal::Usr2),
+        other => Err(format!("`signal` is HUP, USR1 or USR2, not {other:?}")),
+    });
     let service = object.parsed("service", name::unit);
-    let argv = argv(object, "argv");
+    let argv = program(object, "argv");
     match (signal, service, argv) {
         (Some(signal), Some(service), None) => Some(After::Signal { signal, service }),
         (None, None, Some(argv)) => Some(After::Run { argv }),
@@ -313,9 +351,10 @@ fn after(object: &Object<'_>) -> Option<After> {
 
 fn dns_failover(object: &Object<'_>) -> Option<DnsFailover> {
     object.parsed("provider", |text| one_of(text, &["command"]).map(drop));
-    let tool = argv(object, "tool");
+    let tool = program(object, "tool");
     let process = object.object("process").and_then(|process| dns_process(&process));
     let (from, to) = (object.parsed("from", name::server), object.parsed("to", name::server));
+    let servers = object.list("servers", name::server);
     let (from, to) = (from?, to?);
     if from == to {
         object.report.fault(
@@ -323,14 +362,20 @@ fn dns_failover(object: &Object<'_>) -> Option<DnsFailover> {
             format!("`from` and `to` are both {from:?}: there is nothing to fail over to"),
         );
     }
-    Some(DnsFailover { tool: tool?, from, to, process })
+    for (field, server) in [("from", &from), ("to", &to)] {
+        if object.has("servers") && !servers.contains(server) {
+            let message = format!("`{field}` is {server:?}, which is not one of the servers {}", servers.join(", "));
+            object.report.fault(object.place_of(field), message);
+        }
+    }
+    Some(DnsFailover { tool: tool?, from, to, servers, process })
 }
 
 fn dns_process(object: &Object<'_>) -> Option<DnsProcess> {
-    match object.exactly_one(&["name", "command", "argv"])? {
-        "name" => object.text("name").map(DnsProcess::Name),
-        "command" => object.parsed("command", name::pattern).map(DnsProcess::Command),
-        _ => argv(object, "argv").map(DnsProcess::Run),
+    match object.exactly_one(&["service", "pidFile", "argv"])? {
+        "service" => object.parsed("service", name::unit).map(DnsProcess::Service),
+        "pidFile" => object.parsed("pidFile", file).map(DnsProcess::PidFile),
+        _ => program(object, "argv").map(DnsProcess::Run),
     }
 }
 
@@ -344,12 +389,35 @@ fn exec(object: &Object<'_>) -> Option<Exec> {
     });
     let environment = environment.collect();
     let (user, directory) = (object.parsed("user", name::user), object.parsed("directory", name::path));
-    let output_limit = object.parsed("outputLimit", |text| match unit::size(text) {
-        Ok(size) if size <= LONGEST_OUTPUT => Ok(size),
+    let output_limit = object.parsed("outputLimit", |text| match unit::size(text).map(usize::try_from) {
+        Ok(Ok(size)) if size <= LONGEST_OUTPUT => Ok(size),
         Ok(_) => Err("`outputLimit` is at most 8KiB".to_owned()),
         Err(error) => Err(error.to_string()),
     });
-    Some(Exec { argv: argv(object, "argv")?, user, directory, environment, output_limit: output_limit? })
+    Some(Exec { argv: program(object, "argv")?, user, directory, environment, output_limit: output_limit? })
+}
+
+/// A program by its absolute path, and its arguments: nothing is looked for along a path of searches, and what
+/// agent.toml lists is a path.
+fn program(object: &Object<'_>, field: &str) -> Option<Vec<String>> {
+    let argv = argv(object, field)?;
+    if let Err(error) = file(&argv[0]) {
+        object.report.fault(object.place_of(field), format!("`{field}` names a program by its absolute path: {error}"));
+    }
+    if argv.iter().map(String::len).sum::<usize>() > LONGEST_ARGV {
+        object.report.fault(object.place_of(field), format!("`{field}` is longer than {} KiB", LONGEST_ARGV >> 10));
+    }
+    Some(argv)
+}
+
+/// A path that can be that of a file.
+fn file(text: &str) -> Result<PathBuf, name::Invalid> {
+    let rule = "it begins with /, has no '..', '.' or empty part, and names a file";
+    name::path(text).ok().filter(|path| path.file_name().is_some()).ok_or_else(|| name::Invalid {
+        kind: "path of a file",
+        text: text.to_owned(),
+        rule,
+    })
 }
 
 /// Program and arguments; absent when it was left out or is empty.

@@ -11,6 +11,7 @@ pub mod condition;
 pub mod digest;
 pub mod manifest;
 pub mod name;
+pub mod network;
 pub mod plan;
 pub mod policy;
 pub mod probe;

@@ -226,14 +226,14 @@ pub fn unit(text: &str) -> Result<String, Invalid> {
     checked(text, good, "name of a service or unit", rule)
 }
 
-/// Reads the name that a DNS tool gives a server: letters, digits, `-` and `.`, the first no `-`, at most 253.
+/// Reads the name that a DNS tool gives a server: letters, digits and `-._`, the first neither `-` nor `.`, at most 253.
 ///
 /// # Errors
 /// The text is not such a name.
 pub fn server(text: &str) -> Result<String, Invalid> {
-    let allowed = |character: char| character.is_ascii_alphanumeric() || character == '-' || character == '.';
+    let allowed = |character: char| character.is_ascii_alphanumeric() || "-._".contains(character);
     let good = (1..=253).contains(&text.len()) && text.chars().all(allowed) && !text.starts_with(['-', '.']);
-    checked(text, good, "server name", "letters, digits, - and ., the first a letter or digit")
+    checked(text, good, "server name", "letters, digits and -._, the first a letter, digit or _")
 }
 
 /// Reads the name of a user of a host.

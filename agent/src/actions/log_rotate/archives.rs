@@ -9,29 +9,14 @@ use std::{
 };
 
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
-use serde::{Deserialize, Serialize};
+use quell_model::action::Compression;
 
-/// How an archive is compressed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Compression {
-    /// DEFLATE, readable everywhere.
-    #[default]
-    Gzip,
-    /// Smaller and faster.
-    Zstd,
-    /// Not at all: needs no space, and frees none.
-    None,
-}
-
-impl Compression {
-    /// What it adds to a name.
-    pub(super) fn suffix(self) -> &'static str {
-        match self {
-            Self::Gzip => ".gz",
-            Self::Zstd => ".zst",
-            Self::None => "",
-        }
+/// What a compression adds to a name.
+pub(super) fn suffix(compression: Compression) -> &'static str {
+    match compression {
+        Compression::Gzip => ".gz",
+        Compression::Zstd => ".zst",
+        Compression::None => "",
     }
 }
 

@@ -6,11 +6,11 @@ use std::{
     io::{self, Read, Seek as _, SeekFrom, Write},
 };
 
-use quell_model::digest::Digest;
+use quell_model::{action::Compression, digest::Digest};
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use super::archives::{self, Compression};
+use super::archives;
 use crate::files::{Directory, Entry, Error, Found};
 
 /// Bytes that are handled at a time; between two of them a cancellation is seen.

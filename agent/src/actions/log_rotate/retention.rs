@@ -3,11 +3,12 @@
 
 use std::{ffi::OsStr, os::unix::fs::MetadataExt as _, path::Path};
 
+use quell_model::action::Compression;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Log,
-    archives::{self, Archive, Compression},
+    archives::{self, Archive},
     copy,
     rotate::{Freed, has_room, put_in_place, signed},
 };
@@ -71,7 +72,7 @@ fn compress(log: &Log, name: &OsStr, cancel: &CancellationToken) -> Result<i64, 
     }
     has_room(log, &file, entry.size)?;
     let mut packed_name = name.to_owned();
-    packed_name.push(log.rule.compress.suffix());
+    packed_name.push(archives::suffix(log.rule.compress));
     let copy = copy::copy(directory, &file, entry.size, &packed_name, log.rule.compress, cancel)?;
     let now = Entry::of_file(&file).map_err(Error::system("inspect", directory.path_of(name)))?;
     if now.size != copy.length || now.modified != entry.modified || open_elsewhere(entry.found).is_some() {
@@ -104,7 +105,7 @@ pub(super) fn to_compress(log: &Log) -> Result<Vec<Archive>, Error> {
 pub(super) fn over_retention(log: &Log, coming: usize, now: jiff::Timestamp) -> Result<Vec<Archive>, Error> {
     let archives: Vec<Archive> =
         archives_of(log)?.into_iter().filter(|archive| log.directory.look(&archive.name).is_ok()).collect();
-    let excess = log.rule.keep.map_or(0, |keep| (archives.len() + coming).saturating_sub(keep));
+    let excess = log.rule.keep.map_or(0, |keep| (archives.len() + coming).saturating_sub(keep as usize));
     let is_old = |archive: &Archive| {
         let age = now.duration_since(archive.made).unsigned_abs();
         log.rule.max_age.is_some_and(|max_age| archive.made < now && age > max_age)

@@ -6,13 +6,12 @@ use std::{
     path::Path,
 };
 
+use quell_model::action::{Compression, Method};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Log, Method,
-    archives::{self, Compression},
-    copy,
+    Log, archives, copy,
     retention::{archives_of, over_retention, to_compress},
 };
 use crate::{
@@ -142,7 +141,7 @@ pub(super) fn prepare(log: &Log, now: jiff::Timestamp) -> Result<Prepared, Error
     let is_free = |name: &OsString| {
         [Compression::None, Compression::Gzip, Compression::Zstd].iter().all(|compression| {
             let mut name = name.clone();
-            name.push(compression.suffix());
+            name.push(archives::suffix(*compression));
             !taken.contains(&name)
         })
     };
@@ -221,7 +220,7 @@ fn copy_and_empty(log: &Log, prepared: &Prepared, cancel: &CancellationToken) ->
     let (file, entry) = directory.open_file(&log.name, true)?;
     belongs_to_handler(log, &entry)?;
     has_room(log, &file, entry.size)?;
-    let archive = OsString::from(format!("{}{}", prepared.archive, log.rule.compress.suffix()));
+    let archive = OsString::from(format!("{}{}", prepared.archive, archives::suffix(log.rule.compress)));
     let mut copy = copy::copy(directory, &file, entry.size, &archive, log.rule.compress, cancel)?;
     let disk = put_in_place(directory, &copy, &archive, &entry)?;
     if let Err(error) = empty(log, &file, &mut copy, cancel) {
@@ -273,7 +272,7 @@ fn doubled(log: &Log, prepared: &Prepared) -> Result<Option<(OsString, Found)>, 
 fn archive_of(log: &Log, prepared: &Prepared) -> Option<OsString> {
     [Compression::Gzip, Compression::Zstd, Compression::None]
         .iter()
-        .map(|compression| OsString::from(format!("{}{}", prepared.archive, compression.suffix())))
+        .map(|compression| OsString::from(format!("{}{}", prepared.archive, archives::suffix(*compression))))
         .find(|name| log.directory.look(name).is_ok())
 }
 
@@ -307,7 +306,7 @@ pub(super) fn put_in_place(
 /// What an agent that died has left of its copy.
 fn clear_partial(log: &Log, prepared: &Prepared) -> Result<(), Error> {
     for compression in [Compression::Gzip, Compression::Zstd, Compression::None] {
-        let archive = OsString::from(format!("{}{}", prepared.archive, compression.suffix()));
+        let archive = OsString::from(format!("{}{}", prepared.archive, archives::suffix(compression)));
         let partial = archives::partial(&archive);
         if let Ok(entry) = log.directory.look(&partial) {
             log.directory.remove(&partial, entry.found)?;

@@ -11,7 +11,7 @@ fn what_is_left_out_has_its_default() {
     let rotate = parse("log.rotate", &json!({"path": "/var/log/app.log"})).unwrap();
     assert_eq!(rotate.resources(), ["path:/var/log/app.log"]);
     let Parameters::LogRotate(rotate) = rotate else { panic!("{rotate:?}") };
-    assert_eq!((rotate.method, rotate.compress, rotate.keep), (Method::Rename, Compress::Gzip, 7));
+    assert_eq!((rotate.method, rotate.compress, rotate.keep), (Method::Rename, Compression::Gzip, None));
     assert_eq!((rotate.min_size, rotate.max_age, rotate.after), (1, None, None));
 }
 
@@ -21,11 +21,12 @@ fn everything_can_be_said() {
         "minSize": "1MiB", "after": {"signal": "HUP", "service": "app.service"}});
     let Ok(Parameters::LogRotate(rotate)) = parse("log.rotate", &rotate) else { panic!() };
     assert_eq!(rotate.max_age, Some(Duration::from_secs(30 * 86_400)));
-    assert_eq!(rotate.after, Some(After::Signal { signal: "HUP".to_owned(), service: "app.service".to_owned() }));
-    let failover = json!({"tool": ["dnsTool"], "from": "dns1", "to": "dns2", "process": {"argv": ["pgrep", "named"]}});
+    assert_eq!(rotate.after, Some(After::Signal { signal: Signal::Hup, service: "app.service".to_owned() }));
+    let failover = json!({"tool": ["/bin/dnsTool"], "from": "dns1", "to": "dns2", "servers": ["dns1", "dns2"],
+        "process": {"argv": ["/bin/dead", "named"]}});
     let Ok(Parameters::DnsFailover(failover)) = parse("dns.failover", &failover) else { panic!() };
-    assert_eq!(failover.process, Some(DnsProcess::Run(vec!["pgrep".to_owned(), "named".to_owned()])));
-    let exec = json!({"argv": ["true", "-q"], "user": "sre", "directory": "/tmp", "environment": {"LANG": "C"},
+    assert_eq!(failover.process, Some(DnsProcess::Run(vec!["/bin/dead".to_owned(), "named".to_owned()])));
+    let exec = json!({"argv": ["/bin/true", "-q"], "user": "sre", "directory": "/tmp", "environment": {"LANG": "C"},
         "outputLimit": "1KiB"});
     let Ok(Parameters::Exec(exec)) = parse("exec", &exec) else { panic!() };
     assert_eq!((exec.output_limit, exec.environment["LANG"].as_str()), (1024, "C"));
@@ -40,25 +41,42 @@ fn what_is_wrong_is_said() {
         ("service.restart", json!({}), "`with` lacks `service`"),
         ("service.restart", json!({"service": "a; rm"}), "\"a; rm\" is not a name of a service or unit"),
         ("service.restart", json!({"service": "--all"}), "\"--all\" is not a name"),
-        ("log.rotate", json!({"path": "var/log/x"}), "\"var/log/x\" is not a path: it begins with /"),
+        ("log.rotate", json!({"path": "var/log/x"}), "\"var/log/x\" is not a path of a file: it begins with /"),
         ("log.rotate", json!({"path": "/var/../etc"}), "no '..'"),
         ("log.rotate", json!({"path": "/x", "keep": 1.5}), "1.5 is not a whole number from 0 to 1000"),
         ("log.rotate", json!({"path": "/x", "minSize": 5}), "it has no unit"),
         (
             "log.rotate",
             json!({"path": "/x", "after": {"signal": "KILL", "service": "a"}}),
-            "\"KILL\" is not one of HUP",
+            "`signal` is HUP, USR1 or USR2, not \"KILL\"",
         ),
         ("log.rotate", json!({"path": "/x", "after": {"signal": "HUP"}}), "`after` is { signal: HUP, service: NAME }"),
-        ("dns.failover", json!({"tool": ["t"], "from": "dns1", "to": "dns1"}), "nothing to fail over to"),
-        ("dns.failover", json!({"tool": ["t"], "to": "dns1"}), "lacks `from`"),
-        ("dns.failover", json!({"tool": ["t"], "from": "-f", "to": "dns1"}), "\"-f\" is not a server name"),
+        ("dns.failover", json!({"tool": ["/t"], "from": "dns1", "to": "dns1"}), "nothing to fail over to"),
+        ("dns.failover", json!({"tool": ["/t"], "to": "dns1"}), "lacks `from`"),
+        ("dns.failover", json!({"tool": ["/t"], "from": "-f", "to": "dns1"}), "\"-f\" is not a server name"),
         ("dns.failover", json!({"tool": [], "from": "dns2", "to": "dns1"}), "`tool` is empty"),
-        ("exec", json!({"argv": ["a\u{0}b"]}), "zero byte"),
+        (
+            "dns.failover",
+            json!({"tool": ["dnsTool"], "from": "dns2", "to": "dns1"}),
+            "by its absolute path: \"dnsTool\"",
+        ),
+        (
+            "dns.failover",
+            json!({"tool": ["/t"], "from": "dns2", "to": "dns3", "servers": ["dns1", "dns2"]}),
+            "`to` is \"dns3\", which is not one of the servers dns1, dns2",
+        ),
+        (
+            "dns.failover",
+            json!({"tool": ["/t"], "from": "dns2", "to": "dns1", "process": {"service": "named", "pidFile": "/run/x"}}),
+            "takes only one of service, pidFile",
+        ),
+        ("log.rotate", json!({"path": "/"}), "\"/\" is not a path of a file"),
+        ("exec", json!({"argv": ["/bin/echo", "x".repeat(70_000)]}), "`argv` is longer than 64 KiB"),
+        ("exec", json!({"argv": ["/a\u{0}b"]}), "zero byte"),
         ("exec", json!({"argv": "ls -l"}), "`argv` is text, not a list"),
-        ("exec", json!({"argv": ["ls"], "environment": {"A=B": "x"}}), "not the name of an environment variable"),
-        ("exec", json!({"argv": ["ls"], "outputLimit": "2MiB"}), "at most 8KiB"),
-        ("exec", json!({"argv": ["ls"], "shell": true}), "unknown field `shell`"),
+        ("exec", json!({"argv": ["/bin/ls"], "environment": {"A=B": "x"}}), "not the name of an environment variable"),
+        ("exec", json!({"argv": ["/bin/ls"], "outputLimit": "2MiB"}), "at most 8KiB"),
+        ("exec", json!({"argv": ["/bin/ls"], "shell": true}), "unknown field `shell`"),
     ] {
         let error = parse(action, &with).unwrap_err();
         assert!(error.contains(message), "{action} {with}: {error}");
