@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{io::Read as _, time::Duration};
 
 use common::{Controller, Session};
 use quell_link::{client, server::Options};
@@ -29,8 +29,18 @@ async fn the_accept_loop_outlives_running_out_of_descriptors() {
         tokio::task::yield_now().await;
     };
     assert_eq!(exhausted.raw_os_error(), Some(rustix::io::Errno::MFILE.raw_os_error()), "{exhausted}");
-    // Let the accept loop run into it as well.
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    // The accept loop runs into it as well: the oldest of these connections gives way then, which its other end sees.
+    let gave_way = |stream: &std::net::TcpStream| {
+        stream.set_nonblocking(true).unwrap();
+        let read = (&mut &*stream).read(&mut [0]);
+        !matches!(read, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+    };
+    let room = tokio::time::timeout(Duration::from_secs(10), async {
+        while !stuck.iter().any(gave_way) {
+            tokio::task::yield_now().await;
+        }
+    });
+    room.await.expect("the accept loop makes room when it finds no descriptor");
 
     drop(stuck);
     let connected = tokio::time::timeout(Duration::from_secs(5), async {
