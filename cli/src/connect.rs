@@ -8,6 +8,9 @@ use tonic::transport::Channel;
 
 use crate::{error::Error, kind::Kind, output::Format};
 
+/// Largest answer that is taken, bytes: lists come in pages, but one thing with a long story is one message.
+const ANSWER_BYTES: usize = 16 * MESSAGE_BYTES;
+
 /// The controller's operator service.
 pub type Client = OperatorServiceClient<Channel>;
 
@@ -46,7 +49,7 @@ impl Context {
     /// There is no usable profile, or the controller cannot be reached or refuses it.
     pub async fn client(&self) -> Result<Client, Error> {
         let channel = self.profile()?.connect().await?;
-        Ok(OperatorServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES))
+        Ok(OperatorServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES))
     }
 }
 
@@ -57,11 +60,75 @@ impl Context {
 pub async fn get(client: &mut Client, kind: Kind, name: &str) -> Result<GetResponse, Error> {
     let request =
         GetRequest { kind: kind.as_str().to_owned(), name: name.to_owned(), all: true, ..GetRequest::default() };
-    match client.get(request).await {
-        Ok(answer) => Ok(answer.into_inner()),
+    match pages(client, request).await {
         Err(status) if status.code() == tonic::Code::NotFound => Ok(GetResponse::default()),
-        Err(status) => Err(status.into()),
+        answer => Ok(answer?),
     }
+}
+
+/// Asks for a whole list, page after page.
+///
+/// # Errors
+/// The controller's refusal, or the connection's.
+pub async fn list(client: &mut Client, request: GetRequest) -> Result<GetResponse, Error> {
+    Ok(pages(client, request).await?)
+}
+
+async fn pages(client: &mut Client, mut request: GetRequest) -> Result<GetResponse, tonic::Status> {
+    let mut whole = GetResponse::default();
+    loop {
+        let page = client.get(request.clone()).await?.into_inner();
+        let token = append(&mut whole, page);
+        if token.is_empty() {
+            return Ok(whole);
+        }
+        if token == request.page_token {
+            return Err(tonic::Status::internal("the controller answers with the same page again and again"));
+        }
+        request.page_token = token;
+    }
+}
+
+/// The next whole list of a watch, whose pages come one after another; absent when the watch has ended.
+///
+/// # Errors
+/// The controller's refusal, or the connection's.
+pub async fn next_list(watch: &mut tonic::Streaming<GetResponse>) -> Result<Option<GetResponse>, Error> {
+    let mut whole = GetResponse::default();
+    while let Some(page) = watch.message().await? {
+        if append(&mut whole, page).is_empty() {
+            return Ok(Some(whole));
+        }
+    }
+    Ok(None)
+}
+
+/// Adds a page to what came before it, and says what asks for the next one.
+fn append(whole: &mut GetResponse, page: GetResponse) -> String {
+    let GetResponse {
+        hosts,
+        policies,
+        incidents,
+        plans,
+        holds,
+        windows,
+        alerts,
+        tokens,
+        operators,
+        manifests,
+        next_page_token,
+    } = page;
+    whole.hosts.extend(hosts);
+    whole.policies.extend(policies);
+    whole.incidents.extend(incidents);
+    whole.plans.extend(plans);
+    whole.holds.extend(holds);
+    whole.windows.extend(windows);
+    whole.alerts.extend(alerts);
+    whole.tokens.extend(tokens);
+    whole.operators.extend(operators);
+    whole.manifests.extend(manifests);
+    next_page_token
 }
 
 fn configuration_directory() -> Result<PathBuf, Error> {

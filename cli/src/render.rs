@@ -3,6 +3,7 @@
 //! Every text that came over the wire goes through [`escape`]: hosts, logs and DNS servers choose some of it.
 
 pub mod describe;
+pub mod diff;
 pub mod escape;
 pub mod page;
 pub mod rows;

@@ -13,6 +13,7 @@ mod events;
 pub mod gate;
 mod grant;
 mod operator;
+mod page;
 mod read;
 pub mod refusals;
 pub mod status;

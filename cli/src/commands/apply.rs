@@ -54,7 +54,11 @@ pub(super) async fn send(
 ) -> Result<ApplyResponse, Error> {
     let files = manifests::to_wire(source.read()?);
     let request = ApplyRequest { files, prune, dry_run, signatures: Vec::new() };
-    let answer = context.client().await?.apply(request).await?.into_inner();
+    checked(context.client().await?.apply(request).await?.into_inner())
+}
+
+/// An answer in which the controller found no errors.
+pub(super) fn checked(answer: ApplyResponse) -> Result<ApplyResponse, Error> {
     if answer.errors.is_empty() {
         return Ok(answer);
     }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use quell_wire::v1::{GetRequest, GetResponse};
 
 use crate::{
-    connect::Context,
+    connect::{self, Context},
     error::Error,
     exit::Exit,
     kind::Kind,
@@ -45,16 +45,17 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<Exit, Error
         name: arguments.name.clone().unwrap_or_default(),
         // Who names one thing wants it, ended or not.
         all: arguments.all || arguments.name.is_some(),
+        ..GetRequest::default()
     };
     let mut client = context.client().await?;
     if arguments.watch {
         let mut lists = client.watch(request).await?.into_inner();
-        while let Some(answer) = lists.message().await? {
+        while let Some(answer) = connect::next_list(&mut lists).await? {
             show(arguments.kind, &answer, context.format, true)?;
         }
         return Err(Error::Unreachable("the controller ended the watch: run the command again".to_owned()));
     }
-    let answer = client.get(request).await?.into_inner();
+    let answer = connect::list(&mut client, request).await?;
     let found = show(arguments.kind, &answer, context.format, false)?;
     match &arguments.name {
         Some(name) if found == 0 => {

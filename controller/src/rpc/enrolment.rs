@@ -56,6 +56,23 @@ impl Enrolments {
     }
 }
 
+impl Enrolments {
+    /// Whether a token grants what the machine's join string says. Asked before anything is spent: what a token grants
+    /// never changes. A token that is not known is the engine's to refuse, in its own words.
+    fn agree(&self, token: Digest, grant: Digest, name: &HostName) -> Result<(), Status> {
+        let state = self.decider.state();
+        let known = state.tokens.values().find(|row| row.hash == token);
+        if known.is_none_or(|row| join::grant_digest(&row.labels) == grant) {
+            return Ok(());
+        }
+        tracing::warn!(%name, "refused a machine whose join string grants other labels than its token");
+        Err(Status::permission_denied(
+            "the join string grants other labels than its token does: it was changed after it was made; nothing was spent, \
+             make a new one with `quell token create`",
+        ))
+    }
+}
+
 fn der(issued: &Issued) -> Vec<Vec<u8>> {
     issued.chain.iter().map(|certificate| certificate.to_vec()).collect()
 }
@@ -67,6 +84,7 @@ struct Applicant {
     csr: Vec<u8>,
     key: Digest,
     agent_version: String,
+    grant: Digest,
 }
 
 impl TryFrom<JoinRequest> for Applicant {
@@ -82,12 +100,16 @@ impl TryFrom<JoinRequest> for Applicant {
         if !is_version(&request.agent_version) {
             return Err(Status::invalid_argument("the agent's version is not one"));
         }
+        let grant = request.grant_digest.try_into().map(Digest).map_err(|_| {
+            Status::invalid_argument("the request does not say what the join string grants: update the agent")
+        })?;
         Ok(Self {
             token: join::secret_hash(&request.token),
             name,
             csr: request.csr_der,
             key,
             agent_version: request.agent_version,
+            grant,
         })
     }
 }
@@ -95,7 +117,8 @@ impl TryFrom<JoinRequest> for Applicant {
 #[tonic::async_trait]
 impl EnrolmentService for Enrolments {
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
-        let Applicant { token, name, csr, key, agent_version } = request.into_inner().try_into()?;
+        let Applicant { token, name, csr, key, agent_version, grant } = request.into_inner().try_into()?;
+        self.agree(token, grant, &name)?;
         let now = self.decider.now();
         let wanted = Wanted::Enrol {
             token,

@@ -100,7 +100,7 @@ impl OperatorService for Operators {
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
         caller(&request)?;
-        self.read(&request.into_inner()).map(Response::new)
+        self.read_page(&request.into_inner()).map(Response::new)
     }
 
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusView>, Status> {

@@ -12,20 +12,33 @@ use tonic::Status;
 use super::{
     argument, gate,
     operator::Operators,
+    page,
     view::{Filter, Viewer},
 };
 
 /// The least time between two lists of one watch.
 const PACE: Duration = Duration::from_millis(200);
-/// Lists that may wait to be read: one, since the next one is newer.
+/// Pages that may wait to be read: one, since the next list is newer.
 const WATCHED: usize = 1;
 
 /// Kinds that can be listed.
 const KINDS: &str = "hosts, policies, services, calendars, contacts, incidents, plans, approvals, holds, windows, alerts, \
-                     tokens, operators";
+                     tokens, operators, manifests";
 
 impl Operators {
-    /// One list.
+    /// One page of a list.
+    pub(super) fn read_page(&self, request: &GetRequest) -> Result<GetResponse, Status> {
+        let whole = match self.read(request) {
+            // It was there when the first page was made.
+            Err(status) if status.code() == tonic::Code::NotFound && !request.page_token.is_empty() => {
+                GetResponse::default()
+            }
+            whole => whole?,
+        };
+        page::cut(whole, request.page_size, &request.page_token)
+    }
+
+    /// One whole list.
     pub(super) fn read(&self, request: &GetRequest) -> Result<GetResponse, Status> {
         let filter =
             Filter { labels: argument::labels(request.labels.clone())?, name: request.name.clone(), all: request.all };
@@ -88,8 +101,10 @@ impl Operators {
             };
             let bytes = list.encode_to_vec();
             if last.as_ref() != Some(&bytes) {
-                if sender.send(Ok(list)).await.is_err() {
-                    return;
+                for page in page::all(list, request.page_size) {
+                    if sender.send(Ok(page)).await.is_err() {
+                        return;
+                    }
                 }
                 last = Some(bytes);
             }
@@ -114,6 +129,7 @@ fn list(viewer: &Viewer<'_>, kind: &str, filter: &Filter) -> Result<GetResponse,
         "plans" => response.plans = viewer.plans(filter),
         "approvals" => response.plans = viewer.approvals(filter),
         "alerts" => response.alerts = viewer.alerts(filter),
+        "manifests" => response.manifests = viewer.all_manifests(filter),
         "holds" | "windows" | "tokens" | "operators" if !filter.labels.is_empty() => {
             return Err(Status::invalid_argument(format!("{kind} bear no labels: leave out the selector")));
         }

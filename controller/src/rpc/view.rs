@@ -9,7 +9,6 @@ mod record;
 mod status;
 mod verdict;
 mod window;
-mod yaml;
 
 use jiff::Timestamp;
 use quell_engine::{State, state::Hold};

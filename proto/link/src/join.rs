@@ -150,6 +150,12 @@ pub fn secret_hash(secret: &str) -> Digest {
     Digest::of(secret.as_bytes())
 }
 
+/// Digest of what a token grants, which both ends compute: the agent from its join string, the controller from what it
+/// keeps of the token.
+pub fn grant_digest(labels: &Labels) -> Digest {
+    Digest::of(quell_model::digest::canonical(&serde_json::json!({ "labels": labels })).as_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;

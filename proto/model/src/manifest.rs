@@ -10,13 +10,17 @@ use crate::{digest, policy::Manifest, probe::Probe};
 
 pub(crate) mod check;
 mod fill;
+mod looser;
 pub(crate) mod node;
 pub(crate) mod object;
+mod print;
 mod references;
 pub mod schema;
 pub(crate) mod yaml;
 
 pub use fill::{Placeholder, fill, placeholders};
+pub use looser::{Loosening, looser};
+pub use print::to_yaml;
 pub use references::{Dangling, check_references};
 
 use node::{Node, Place};

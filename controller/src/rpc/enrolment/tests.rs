@@ -130,6 +130,25 @@ async fn of_machines_that_race_for_one_use_exactly_one_gets_a_certificate() {
     Arc::into_inner(controller).unwrap().stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_join_string_with_forged_labels_spends_nothing_and_enrols_nobody() {
+    let controller = Controller::start().await;
+    let token = controller.token(1, HOUR, None).await;
+    let mut forged = token.clone();
+    forged.labels.insert("role".to_owned(), "database".to_owned());
+    let before = controller.handle.head().sequence;
+    let refused = refusal(controller.join(&forged, "planthost1", "a").await);
+    assert!(refused.code() == Code::PermissionDenied && refused.message().contains("labels"), "{refused:?}");
+    let state = controller.handle.state();
+    assert!(state.hosts.is_empty(), "{:?}", state.hosts);
+    assert_eq!(state.tokens.values().next().unwrap().uses_left, 1);
+    assert_eq!(controller.handle.head().sequence, before);
+
+    let identity = controller.join(&token, "planthost1", "a").await.unwrap();
+    assert_eq!(identity.labels["role"], "orders");
+    controller.stop().await;
+}
+
 /// The status behind a refused join.
 fn refusal(result: Result<Arc<AgentIdentity>, Error>) -> Status {
     match result {
@@ -221,6 +240,7 @@ async fn what_is_not_a_request_is_refused_without_a_trace() {
         name: "planthost1".to_owned(),
         csr_der: csr,
         agent_version: "0.1.0".to_owned(),
+        grant_digest: join::grant_digest(&Labels::new()).0.to_vec(),
     };
     // The records of its start come first: the right to write, and the start itself.
     let mut head = controller.handle.watch();
@@ -232,6 +252,7 @@ async fn what_is_not_a_request_is_refused_without_a_trace() {
         JoinRequest { name: "../planthost1".to_owned(), ..good.clone() },
         JoinRequest { csr_der: b"garbage".to_vec(), ..good.clone() },
         JoinRequest { agent_version: "0.1\n\u{1b}[2J".to_owned(), ..good.clone() },
+        JoinRequest { grant_digest: Vec::new(), ..good.clone() },
     ] {
         let status = service.join(Request::new(bad)).await.unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");

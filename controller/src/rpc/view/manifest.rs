@@ -1,12 +1,21 @@
 //! Manifests as they were applied, as YAML.
 
 use quell_engine::state::StoredManifest;
+use quell_model::manifest::to_yaml;
 use quell_wire::v1::ManifestView;
 use serde_json::Value;
 
-use super::{Filter, Viewer, yaml};
+use super::{Filter, Viewer};
 
 impl Viewer<'_> {
+    /// Manifests of every kind, each under its full name: `Policy/plants/dns-failover`.
+    pub fn all_manifests(&self, filter: &Filter) -> Vec<ManifestView> {
+        let stored = self.state.manifests.iter().filter(|((kind, name), stored)| {
+            filter.wants(&format!("{kind}/{name}")) && wants_labels(filter, &stored.canonical)
+        });
+        stored.map(|(_, stored)| manifest(stored)).collect()
+    }
+
     /// Manifests of one kind ("Service").
     pub fn manifests(&self, kind: &str, filter: &Filter) -> Vec<ManifestView> {
         let stored = self.state.manifests.iter().filter(|((of_kind, name), stored)| {
@@ -21,13 +30,12 @@ impl Viewer<'_> {
 /// One manifest.
 pub(super) fn manifest(stored: &StoredManifest) -> ManifestView {
     let name = stored.manifest.name();
-    let value: Value = serde_json::from_str(&stored.canonical).unwrap_or_default();
     ManifestView {
         kind: stored.manifest.kind().to_owned(),
         namespace: name.namespace.to_string(),
         name: name.name.to_string(),
         digest: stored.manifest.digest().to_string(),
-        yaml: yaml::print(&value),
+        yaml: to_yaml(&stored.canonical),
     }
 }
 

@@ -14,7 +14,9 @@ use super::{
     tls,
 };
 use crate::{
-    MESSAGE_BYTES, authority, files, identity, join::JoinString, rpc::enrolment_service_client::EnrolmentServiceClient,
+    MESSAGE_BYTES, authority, files, identity,
+    join::{JoinString, grant_digest},
+    rpc::enrolment_service_client::EnrolmentServiceClient,
 };
 
 /// What joining gave.
@@ -56,6 +58,7 @@ pub async fn join_with(
         name: name.to_string(),
         csr_der: authority::request_for(&key)?,
         agent_version: agent_version.to_owned(),
+        grant_digest: grant_digest(&join.labels).0.to_vec(),
     };
     let channel = connect(Connector::fixed(join.addresses.clone(), tls::pinned(join.ca_fingerprint)?)).await?;
     let response = enrolment(channel).join(timed(request)).await.map_err(call_error)?.into_inner();

@@ -756,7 +756,7 @@ pub mod operator_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Lists objects of one kind.
+        /// Lists objects of one kind, a page at a time.
         pub async fn get(
             &mut self,
             request: impl tonic::IntoRequest<::quell_wire::v1::GetRequest>,
@@ -906,7 +906,8 @@ pub mod operator_service_client {
                 .insert(GrpcMethod::new("quell.v1.OperatorService", "Audit"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// Changes of the objects of one kind: a new list each time something in it changed.
+        /// Changes of the objects of one kind: a new list each time something in it changed. A list may come in several
+        /// pages, one after another; it is whole with the page that has no next_page_token.
         pub async fn watch(
             &mut self,
             request: impl tonic::IntoRequest<::quell_wire::v1::GetRequest>,
@@ -1246,7 +1247,7 @@ pub mod operator_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with OperatorServiceServer.
     #[async_trait]
     pub trait OperatorService: std::marker::Send + std::marker::Sync + 'static {
-        /// Lists objects of one kind.
+        /// Lists objects of one kind, a page at a time.
         async fn get(
             &self,
             request: tonic::Request<::quell_wire::v1::GetRequest>,
@@ -1306,7 +1307,8 @@ pub mod operator_service_server {
             >
             + std::marker::Send
             + 'static;
-        /// Changes of the objects of one kind: a new list each time something in it changed.
+        /// Changes of the objects of one kind: a new list each time something in it changed. A list may come in several
+        /// pages, one after another; it is whole with the page that has no next_page_token.
         async fn watch(
             &self,
             request: tonic::Request<::quell_wire::v1::GetRequest>,

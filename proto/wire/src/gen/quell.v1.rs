@@ -573,6 +573,10 @@ pub struct JoinRequest {
     /// Version of the agent's binary.
     #[prost(string, tag = "4")]
     pub agent_version: ::prost::alloc::string::String,
+    /// SHA-256 of what the join string says that the token grants, as RFC 8785 JSON {"labels":{…}}. The controller compares
+    /// it with what the token does grant before it spends a use: a machine that would not accept the answer gets none.
+    #[prost(bytes = "vec", tag = "5")]
+    pub grant_digest: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -1093,7 +1097,8 @@ pub struct RecordView {
 #[serde(rename_all = "camelCase")]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetRequest {
-    /// hosts, policies, services, calendars, contacts, incidents, plans, approvals, holds, windows, alerts, tokens, operators.
+    /// hosts, policies, services, calendars, contacts, incidents, plans, approvals, holds, windows, alerts, tokens, operators;
+    /// manifests: of every kind as they were applied, named "Policy/plants/dns-failover".
     #[prost(string, tag = "1")]
     pub kind: ::prost::alloc::string::String,
     /// Restricts by label: every pair must match.
@@ -1108,6 +1113,12 @@ pub struct GetRequest {
     /// Incidents and plans: true lists the ended ones too.
     #[prost(bool, tag = "4")]
     pub all: bool,
+    /// Most objects of a page; 0: as many as one message holds. A page is never larger than one message holds.
+    #[prost(uint32, tag = "5")]
+    pub page_size: u32,
+    /// The next_page_token of the page before; empty: the first page. Each page is of the moment at which it was made.
+    #[prost(string, tag = "6")]
+    pub page_token: ::prost::alloc::string::String,
 }
 /// Exactly one list is filled: that of the kind asked for.
 #[derive(serde::Serialize)]
@@ -1134,6 +1145,9 @@ pub struct GetResponse {
     pub operators: ::prost::alloc::vec::Vec<OperatorView>,
     #[prost(message, repeated, tag = "10")]
     pub manifests: ::prost::alloc::vec::Vec<ManifestView>,
+    /// What asks for the next page; empty: this was the last one.
+    #[prost(string, tag = "11")]
+    pub next_page_token: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]

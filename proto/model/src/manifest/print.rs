@@ -1,12 +1,18 @@
-//! JSON as YAML in block style: what `describe` shows, and what can be applied again.
+//! Canonical manifests as YAML in block style: what `describe` and `diff` show, and what can be applied again.
 //!
 //! Texts stand bare only when no reader of YAML could take them for anything else; otherwise they are quoted as JSON
 //! quotes them, which YAML reads the same way.
 
 use serde_json::{Map, Value};
 
+/// A manifest's canonical JSON as a YAML document, which reads back as the same manifest.
+pub fn to_yaml(canonical: &str) -> String {
+    // Canonical text comes from a manifest that was read; what is no JSON is shown as the text that it is.
+    print(&serde_json::from_str(canonical).unwrap_or_else(|_| Value::String(canonical.to_owned())))
+}
+
 /// A value as a YAML document.
-pub(super) fn print(value: &Value) -> String {
+fn print(value: &Value) -> String {
     let mut out = String::new();
     match value {
         Value::Object(map) if !map.is_empty() => object(&mut out, map, 0),
