@@ -89,7 +89,7 @@ impl Runner {
 
     /// Takes the host samples at this interval from now on.
     pub fn watch_host(&mut self, every: Duration) {
-        let key: Arc<str> = ProbeKey::host().0.into();
+        let key: Arc<str> = ProbeKey::host().as_str().into();
         match self.running.get(&key) {
             Some(running) => drop(running.orders.try_send(Order::Every(every.max(SHORTEST)))),
             None => {
@@ -101,7 +101,7 @@ impl Runner {
 
     /// Runs exactly these probes, besides the host samples. Those that run already go on.
     pub fn assign(&mut self, assignments: Vec<Assignment>) {
-        let host: Arc<str> = ProbeKey::host().0.into();
+        let host: Arc<str> = ProbeKey::host().as_str().into();
         let wanted: BTreeSet<&Arc<str>> = assignments.iter().map(|assignment| &assignment.key).collect();
         self.running.retain(|key, _| *key == host || wanted.contains(key));
         self.suspended.lock().retain(|key| wanted.contains(key));
@@ -181,12 +181,12 @@ impl Runner {
     /// Suspends the probe that has cost most of late, when the agent as a whole uses too much. Says which it was;
     /// absent when only the host samples are left.
     pub fn suspend_costliest(&self, reason: &str) -> Option<Arc<str>> {
-        let host = ProbeKey::host().0;
+        let host = ProbeKey::host();
         let suspended = self.suspended.lock().clone();
         let (key, running) = self
             .running
             .iter()
-            .filter(|(key, _)| ***key != *host && !suspended.contains(*key))
+            .filter(|(key, _)| ***key != *host.as_str() && !suspended.contains(*key))
             .max_by_key(|(_, running)| running.spent.recent())?;
         let _ = running.orders.try_send(Order::Suspend(reason.to_owned()));
         Some(Arc::clone(key))
