@@ -192,6 +192,8 @@ impl Session {
             facts: self.parts.facts.clone(),
             fence: self.parts.orders.fence(),
             set_versions: BTreeMap::new(),
+            trust_version: 0,
+            label_version: 0,
             journal: wire::bounded_journal(self.parts.orders.journal()),
             next_sequence: self.outbox.next_sequence(),
             spool_dropped: self.spool.dropped() - self.reported_drops,
@@ -277,6 +279,7 @@ impl Session {
             Some(Down::Assign(assign)) => self.assign(&assign),
             Some(Down::Command(command)) => self.order(Order::Submit(Box::new(command))),
             Some(Down::Cancel(cancel)) => self.order(Order::Cancel(cancel)),
+            Some(Down::Change(_)) => tracing::debug!("a signed change was left aside"),
             Some(Down::ProbeNow(now)) => self.parts.runner.look_now(&now.keys),
             Some(Down::LogRequest(request)) => self.tail(request),
             Some(Down::GoAway(away)) => {

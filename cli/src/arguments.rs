@@ -41,6 +41,11 @@ pub enum Command {
     Diff(commands::diff::Arguments),
     /// Apply manifests: all of them or none.
     Apply(commands::apply::Arguments),
+    /// Sign manifests here, to be applied from elsewhere.
+    Sign(commands::sign::Arguments),
+    /// Show and change whom hosts believe.
+    #[command(subcommand)]
+    Trust(commands::trust::Command),
     /// Run an action by hand.
     Run(commands::run::Arguments),
     /// Approve exactly the plan that you have seen.

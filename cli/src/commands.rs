@@ -18,8 +18,10 @@ pub mod new;
 pub mod note;
 pub mod operator;
 pub mod run;
+pub mod sign;
 pub mod status;
 pub mod token;
+pub mod trust;
 pub mod why;
 
 use crate::{arguments::Command, connect::Context, error::Error, exit::Exit};
@@ -38,6 +40,8 @@ pub async fn run(command: Option<Command>, context: &Context) -> Result<Exit, Er
         Command::Check(arguments) => check::run(&arguments),
         Command::Diff(arguments) => diff::run(&arguments, context).await,
         Command::Apply(arguments) => apply::run(&arguments, context).await,
+        Command::Sign(arguments) => sign::run(&arguments, context).await,
+        Command::Trust(command) => trust::run(&command, context).await,
         Command::Run(arguments) => run::run(&arguments, context).await,
         Command::Approve(arguments) => decide::approve(&arguments, context).await,
         Command::Deny(arguments) => decide::deny(&arguments, context).await,

@@ -14,7 +14,9 @@ pub mod logging;
 pub mod manifests;
 pub mod output;
 pub mod render;
+pub mod sets;
 pub mod settings;
+pub mod signing;
 #[cfg(test)]
 mod tests;
 

@@ -41,6 +41,10 @@ pub enum Command {
         /// Name of the first operator.
         #[arg(long, value_name = "NAME", default_value = "admin")]
         operator: String,
+        /// Whom hosts believe first, as OpenSSH's allowed_signers has it. Default: a key made for the first operator,
+        /// which is in the profile and nowhere else.
+        #[arg(long, value_name = "FILE")]
+        allowed_signers: Option<PathBuf>,
     },
     /// Make an operator on this machine, when no administrator is left who could.
     ///

@@ -84,6 +84,11 @@ impl Service {
                     LogRequest { request_id: message.to_string(), probe: probe.to_string(), lines: lines.min(1_000) };
                 self.registry.send(&host, wire::message(Body::LogRequest(request)));
             }
+            Effect::Believe { host, changes } => {
+                for change in changes {
+                    self.registry.send(&host, wire::message(Body::Change(wire::change(change))));
+                }
+            }
             Effect::Notify { message } => self.notifier.tell(*message, state),
             Effect::Disconnect { host, reason } => self.registry.disconnect(&host, &reason),
             // The decider keeps its own time.

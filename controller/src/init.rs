@@ -9,37 +9,42 @@
 //! operator's certificate has ended: [`add_operator`], on the controller's own machine, by whoever owns its files.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
 };
 
-use jiff::Timestamp;
+use jiff::{Timestamp, tz::TimeZone};
 use quell_engine::{
     Actor, Change, Ids, Write,
     input::Request,
-    state::{Meta, Table},
+    state::{Meta, Table, TrustRow},
 };
 use quell_link::{
     OPERATOR_TTL,
     authority::{self, Authority},
     files, identity,
     profile::Profile,
+    signing::{self, NewKey},
 };
 use quell_model::{
     digest::Digest,
     name::{HostName, ObjectName},
+    trust::{Believed, TrustRoot},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     config::{self, Config},
     decider::{Failed, Handle},
-    store::{self, Batch, DiskStore, Store as _},
+    store::{self, Batch, DiskStore, Store},
 };
 
 /// The certificate authority's directory inside the data directory.
 pub const AUTHORITY: &str = "authority";
+/// Whom hosts believed first: what profiles that are made on this machine begin with.
+pub const TRUST: &str = "trust.json";
 /// Where profiles of operators are put that are made on this machine.
 const PROFILES: &str = "profiles";
 /// Notes of operators that `serve` is to admit.
@@ -59,6 +64,9 @@ pub struct Options {
     pub addresses: Vec<String>,
     /// Name of the first operator.
     pub operator: String,
+    /// Whom hosts believe first, in the form of OpenSSH's `allowed_signers`; absent: a key that is made for the first
+    /// operator and put into the profile.
+    pub allowed_signers: Option<PathBuf>,
 }
 
 /// Why no controller was made. What was begun has been removed again.
@@ -91,6 +99,17 @@ pub enum Error {
     /// An operator with a note already waits.
     #[error("operator {0} waits to be admitted already: start the controller, then try again")]
     Waits(String),
+    /// Whom hosts are to believe makes no sense.
+    #[error("{}: {reason}", path.display())]
+    Signers {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A key could not be made.
+    #[error(transparent)]
+    Key(#[from] signing::Error),
     /// The name cannot be an operator's.
     #[error(transparent)]
     Name(#[from] identity::Error),
@@ -127,6 +146,7 @@ impl Error {
             Self::Exists(_)
                 | Self::NotEmpty { .. }
                 | Self::NoAddress(_)
+                | Self::Signers { .. }
                 | Self::Name(_)
                 | Self::Role(_)
                 | Self::Config(_)
@@ -227,19 +247,49 @@ fn make(options: &Options, config: &Config, now: Timestamp) -> Result<PathBuf, E
     let data_dir = options.data_dir.canonicalize().map_err(files::Error::io("read", &options.data_dir))?;
     let installation = uuid::Uuid::new_v4().to_string();
     let authority = Authority::create(&data_dir.join(AUTHORITY), &installation, now)?;
-    let profile = issue(&data_dir, &authority, config, &options.operator, &["admin".to_owned()], now)?;
+    let (root, signing_key) = first_root(options, &installation, now)?;
+    files::write(&data_dir.join(TRUST), root.canonical().as_bytes())?;
+    let profile = issue(&data_dir, &authority, config, &options.operator, &["admin".to_owned()], signing_key, now)?;
     let mut store = Box::new(DiskStore::create(&data_dir, store::Options::default())?);
     store.sign_with(std::sync::Arc::new(authority))?;
-    found(&mut store, &installation, now)?;
+    found(store.as_mut(), &root, now)?;
     store.close()?;
     config.save(&data_dir)?;
     Ok(profile)
 }
 
-/// Records which installation this is. Every plan bears it, so that an order of one installation is none in another.
-fn found(store: &mut DiskStore, installation: &str, time: Timestamp) -> Result<(), store::Error> {
+/// Whom hosts believe first, and the key that was made for that, if one was.
+fn first_root(options: &Options, installation: &str, now: Timestamp) -> Result<(TrustRoot, Option<String>), Error> {
+    let (allowed_signers, signing_key) = match &options.allowed_signers {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(files::Error::io("read", path))?;
+            (text, None)
+        }
+        None => {
+            let key = NewKey::make(&options.operator)?;
+            let line = format!("{} namespaces=\"quell-*\" {}\n", options.operator, key.public);
+            (line, Some(key.private))
+        }
+    };
+    let installation = installation.to_owned();
+    let root = TrustRoot { installation, version: 1, allowed_signers, required: BTreeMap::new() };
+    let path = options.allowed_signers.clone().unwrap_or_default();
+    let wrong = |reason: String| Error::Signers { path: path.clone(), reason };
+    let believed = Believed::new(root.clone()).map_err(|error| wrong(error.to_string()))?;
+    believed.is_changeable(now, &TimeZone::UTC).map_err(|error| wrong(error.to_string()))?;
+    Ok((root, signing_key))
+}
+
+/// Records which installation this is, and whom its hosts believe first. Every plan bears the installation, so that an
+/// order of one is none in another.
+///
+/// # Errors
+/// The store cannot be written.
+pub fn found(store: &mut dyn Store, root: &TrustRoot, time: Timestamp) -> Result<(), store::Error> {
     let fence = store.lease("quell-controller init", time)?;
-    let meta = Meta { installation: installation.to_owned(), ..Meta::default() };
+    let installation = &root.installation;
+    let meta = Meta { installation: installation.clone(), ..Meta::default() };
+    let trust = TrustRow { canonical: root.canonical(), signatures: Vec::new(), at: time, by: "init".to_owned() };
     let change = Change {
         time,
         actor: Actor::Controller,
@@ -247,7 +297,10 @@ fn found(store: &mut DiskStore, installation: &str, time: Timestamp) -> Result<(
         text: format!("installation {installation} was made"),
         ids: Ids::new(),
         data: serde_json::Value::Null,
-        writes: vec![Write { table: Table::Meta, key: "meta".to_owned(), row: Some(serde_json::json!(meta)) }],
+        writes: vec![
+            Write { table: Table::Meta, key: "meta".to_owned(), row: Some(serde_json::json!(meta)) },
+            Write { table: Table::Trust, key: root.version.to_string(), row: Some(serde_json::json!(trust)) },
+        ],
     };
     store.commit(Batch { guards: Vec::new(), changes: vec![change], fence }).map(drop)
 }
@@ -264,7 +317,7 @@ pub fn add_operator(data_dir: &Path, name: &str, roles: &[String], now: Timestam
     let config = Config::load(data_dir)?;
     let authority = Authority::load(&data_dir.join(AUTHORITY))?;
     let data_dir = data_dir.canonicalize().map_err(files::Error::io("read", data_dir))?;
-    issue(&data_dir, &authority, &config, name, roles, now)
+    issue(&data_dir, &authority, &config, name, roles, None, now)
 }
 
 /// A note of an operator who has a certificate and is not in the state yet.
@@ -283,6 +336,7 @@ fn issue(
     config: &Config,
     name: &str,
     roles: &[String],
+    signing_key: Option<String>,
     now: Timestamp,
 ) -> Result<PathBuf, Error> {
     let note = data_dir.join(PENDING).join(format!("{name}.toml"));
@@ -293,8 +347,11 @@ fn issue(
     let issued = authority.issue_operator(&csr, name, now, OPERATOR_TTL)?;
     let addresses =
         if config.addresses.is_empty() { vec![config.listen.to_string()] } else { config.addresses.clone() };
-    let profile =
+    let mut profile =
         Profile::new(name, authority.installation(), addresses, &authority.roots(), &issued.chain, key.serialize_pem());
+    let trust = data_dir.join(TRUST);
+    profile.trust = String::from_utf8(files::read(&trust)?).map_err(|error| files::Error::damaged(&trust, error))?;
+    profile.signing_key = signing_key;
     let path = data_dir.join(PROFILES).join(format!("{name}.toml"));
     files::create_directory(&data_dir.join(PROFILES))?;
     files::create_directory(&data_dir.join(PENDING))?;

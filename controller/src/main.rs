@@ -30,8 +30,9 @@ fn main() -> ExitCode {
         return fail(USAGE, &error);
     }
     match arguments.command {
-        Command::Init { data_dir, listen, http, addresses, operator } => {
-            profile(init::run(&init::Options { data_dir, listen, http, addresses, operator }, Timestamp::now()))
+        Command::Init { data_dir, listen, http, addresses, operator, allowed_signers } => {
+            let options = init::Options { data_dir, listen, http, addresses, operator, allowed_signers };
+            profile(init::run(&options, Timestamp::now()))
         }
         Command::Operator { data_dir, name, roles } => {
             profile(init::add_operator(&data_dir, &name, &roles, Timestamp::now()))

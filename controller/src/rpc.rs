@@ -17,6 +17,7 @@ mod page;
 mod read;
 pub mod refusals;
 pub mod status;
+mod trust;
 pub mod view;
 mod why;
 

@@ -10,7 +10,7 @@ use quell_engine::{
     State,
     id::{CommandId, MessageId},
     input::Hello,
-    state::{Assignment, CommandRow, Outcome, OutcomeKind, PlanRow},
+    state::{Assignment, CommandRow, Outcome, OutcomeKind, PlanRow, SignedDocument},
 };
 use quell_model::{
     digest::Digest,
@@ -91,6 +91,8 @@ pub fn hello(message: v1::Hello) -> Result<Hello, Invalid> {
         fence: message.fence,
         journal,
         dropped: message.spool_dropped,
+        trust_version: message.trust_version,
+        label_version: message.label_version,
         instance: cut(message.instance, NAME_BYTES),
     })
 }
@@ -266,14 +268,15 @@ pub fn command(state: &State, now: Timestamp, command: &CommandRow, plan: &PlanR
         resources: command.resources.clone(),
         dry_run: command.dry_run,
         preview_only: false,
-        authority: plan.policy.as_ref().map(|policy| authority(state, policy, Carry::Bytes)),
-        approvals: Vec::new(),
+        authority: behind(state, plan),
+        approvals: approvals(plan),
         incident_id: plan.incident.map(|id| id.to_string()).unwrap_or_default(),
         plan_id: plan.id.to_string(),
         plan: plan.canonical.clone().into_bytes(),
         step: u32::try_from(command.step).unwrap_or(u32::MAX),
         undo: command.undoes.is_some(),
         yield_to: command.yield_to.clone(),
+        choice: plan.choice.clone().unwrap_or_default(),
     }
 }
 
@@ -282,31 +285,57 @@ pub fn assign(state: &State, generation: u64, assignments: &[Assignment]) -> v1:
     let probe = |assignment: &Assignment| v1::ProbeAssignment {
         key: assignment.key.to_string(),
         spec: assignment.spec.clone().into_bytes(),
-        authorities: assignment.policies.iter().map(|policy| authority(state, policy, Carry::Digest)).collect(),
+        authorities: assignment.policies.iter().map(|policy| authority(state, policy)).collect(),
     };
     v1::AssignProbes { generation, probes: assignments.iter().map(probe).collect() }
 }
 
-/// How much of a policy goes along.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Carry {
-    /// The manifest itself: with an order, which changes a host.
-    Bytes,
-    /// Its digest: with a list of probes, where many policies stand behind one probe and an agent is small.
-    Digest,
+/// The signed votes for a plan.
+fn approvals(plan: &PlanRow) -> Vec<String> {
+    plan.votes.iter().filter(|vote| !vote.denied).filter_map(|vote| vote.signature.clone()).collect()
 }
 
-/// What stands behind an order or a probe.
-fn authority(state: &State, policy: &FullName, carry: Carry) -> v1::Authority {
+/// What stands behind an order: the signed set of the policy's namespace, or what the person who runs it signed.
+fn behind(state: &State, plan: &PlanRow) -> Option<v1::Authority> {
+    if let Some(evidence) = &plan.evidence {
+        return Some(v1::Authority {
+            namespace: String::new(),
+            set_version: 0,
+            policy_set: evidence.policy_set.clone().into_bytes(),
+            signatures: evidence.signatures.clone(),
+            policy: evidence.run.clone().into_bytes(),
+            policy_digest: Digest::of(evidence.run.as_bytes()).0.to_vec(),
+            referenced: Vec::new(),
+        });
+    }
+    let name = plan.policy.as_ref()?;
+    let mut authority = authority(state, name);
+    if let Some(row) = state.sets.get(name.namespace.as_str()) {
+        authority.policy_set = row.canonical.clone().into_bytes();
+        authority.signatures.clone_from(&row.signatures);
+    }
+    authority.policy = state.policy_canonical(name).unwrap_or_default().as_bytes().to_vec();
+    if let Some(policy) = state.policy(name) {
+        let referenced = quell_engine::referenced(state, policy);
+        authority.referenced = referenced.into_iter().map(|canonical| canonical.as_bytes().to_vec()).collect();
+    }
+    Some(authority)
+}
+
+/// What stands behind a probe, by its digest alone: many policies stand behind one probe, and an agent is small.
+fn authority(state: &State, policy: &FullName) -> v1::Authority {
     let canonical = state.policy_canonical(policy).unwrap_or_default();
     v1::Authority {
         namespace: policy.namespace.to_string(),
-        set_version: state.meta.set_versions.get(policy.namespace.as_str()).copied().unwrap_or_default(),
-        policy_set: Vec::new(),
-        signatures: Vec::new(),
-        policy: if carry == Carry::Bytes { canonical.as_bytes().to_vec() } else { Vec::new() },
+        set_version: state.sets.get(policy.namespace.as_str()).map_or(0, |row| row.set.version),
         policy_digest: Digest::of(canonical.as_bytes()).0.to_vec(),
+        ..v1::Authority::default()
     }
+}
+
+/// Changes of what an agent believes, as they were signed.
+pub fn change(change: SignedDocument) -> v1::SignedChange {
+    v1::SignedChange { document: change.canonical.into_bytes(), signatures: change.signatures }
 }
 
 /// Whole milliseconds, as the wire counts.

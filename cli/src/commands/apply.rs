@@ -1,16 +1,22 @@
-//! `quell apply`: all manifests or none.
+//! `quell apply`: all manifests or none, signed by whoever applies them or by those who signed them before.
+
+use std::time::Duration;
 
 use clap::Args;
+use jiff::Timestamp;
 use quell_model::manifest;
-use quell_wire::v1::{ApplyRequest, ApplyResponse};
+use quell_wire::v1::{ApplyRequest, ApplyResponse, GetSetsRequest, SignedSet};
 
 use crate::{
-    connect::Context,
+    connect::{Client, Context},
     error::Error,
     exit::Exit,
     manifests::{self, Source},
     output,
     render::{escape, rows::full_name},
+    sets::{self, Current, Files},
+    settings,
+    signing::{self, Key},
 };
 
 /// What is applied.
@@ -25,6 +31,12 @@ pub struct Arguments {
     /// Validate and compare; change nothing.
     #[arg(long)]
     pub dry_run: bool,
+    /// With which key the sets are signed.
+    #[command(flatten)]
+    pub key: Key,
+    /// How long what is signed may act; afterwards it only observes. At most 400d.
+    #[arg(long, value_name = "TIME", default_value = "90d", value_parser = settings::span)]
+    pub expires: Duration,
 }
 
 /// Applies, and says what changed.
@@ -32,7 +44,16 @@ pub struct Arguments {
 /// # Errors
 /// Every error of every file, the controller's included; then nothing was applied.
 pub async fn run(arguments: &Arguments, context: &Context) -> Result<Exit, Error> {
-    let answer = send(&arguments.source, arguments.prune, arguments.dry_run, context).await?;
+    let files = arguments.source.read()?;
+    let mut client = context.client().await?;
+    let signed = if arguments.dry_run { Vec::new() } else { sign(arguments, &files, &mut client, context).await? };
+    let request = ApplyRequest {
+        files: manifests::to_wire(files),
+        prune: arguments.prune,
+        dry_run: arguments.dry_run,
+        sets: signed,
+    };
+    let answer = checked(client.apply(request).await?.into_inner())?;
     if context.format.is_data() {
         output::data(context.format, &answer)?;
         return Ok(Exit::Done);
@@ -45,19 +66,39 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<Exit, Error
     Ok(Exit::Done)
 }
 
-/// Sends manifests; errors that the controller found are errors here.
-pub(super) async fn send(
-    source: &Source,
-    prune: bool,
-    dry_run: bool,
+/// The next set of every namespace: what was signed before and lies beside the manifests, or signed now.
+async fn sign(
+    arguments: &Arguments,
+    files: &[manifest::File],
+    client: &mut Client,
     context: &Context,
-) -> Result<ApplyResponse, Error> {
-    let files = manifests::to_wire(source.read()?);
-    let request = ApplyRequest { files, prune, dry_run, signatures: Vec::new() };
-    checked(context.client().await?.apply(request).await?.into_inner())
+) -> Result<Vec<SignedSet>, Error> {
+    let (profile, now) = (context.profile()?, Timestamp::now());
+    let answer = client.get_sets(GetSetsRequest {}).await?.into_inner();
+    let believed = signing::believed(&profile, &answer.trust, now)?;
+    let parsed = manifest::parse(files).map_err(Error::Manifests)?;
+    let wanted = Current::read(&answer)?.next(&parsed, arguments.prune, now, arguments.expires);
+    let (beside, key) = (Files::beside(&arguments.source.files), arguments.key.find(&profile)?);
+    let mut signed = Vec::new();
+    for set in wanted {
+        let found = match (beside.read(&set, now)?, &key) {
+            (Some(found), _) => found,
+            (None, Some(key)) => sets::sign(&set, key)?,
+            (None, None) => {
+                tell(&format!(
+                    "warning: {} is not signed, so its policies only observe: sign with --key, or beforehand with `quell sign`",
+                    set.namespace
+                ));
+                continue;
+            }
+        };
+        sets::check(&found, &believed, now)?;
+        signed.push(sets::to_wire(found));
+    }
+    Ok(signed)
 }
 
-/// An answer in which the controller found no errors.
+/// An answer in which the controller found no errors; those that it found are errors here.
 pub(super) fn checked(answer: ApplyResponse) -> Result<ApplyResponse, Error> {
     if answer.errors.is_empty() {
         return Ok(answer);
@@ -73,11 +114,16 @@ pub(super) fn checked(answer: ApplyResponse) -> Result<ApplyResponse, Error> {
 
 /// Warnings go to standard error: they are not part of the answer.
 pub(super) fn warn(answer: &ApplyResponse) {
-    use std::io::Write as _;
     for warning in &answer.warnings {
-        // Standard error may be closed; a warning is not worth failing for.
-        let _ = writeln!(anstream::stderr(), "warning: {}", escape::line(warning));
+        tell(&format!("warning: {}", escape::line(warning)));
     }
+}
+
+/// Says something on standard error.
+fn tell(line: &str) {
+    use std::io::Write as _;
+    // Standard error may be closed; a warning is not worth failing for.
+    let _ = writeln!(anstream::stderr(), "{line}");
 }
 
 /// One line for each manifest that changes.

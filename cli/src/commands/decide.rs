@@ -2,6 +2,8 @@
 
 use clap::Args;
 use jiff::Timestamp;
+use quell_link::signing::SigningKey;
+use quell_model::trust::{approval_namespace, approvals::Ballot};
 use quell_wire::v1::{DecideRequest, PlanView};
 
 use crate::{
@@ -11,6 +13,7 @@ use crate::{
     kind::Kind,
     output,
     render::{describe, escape, rows::short},
+    signing::{self, Key},
 };
 
 /// What is approved.
@@ -28,6 +31,9 @@ pub struct Approve {
     /// Approve only if the plan's hash still begins so: what you saw in `quell describe plan`.
     #[arg(long, value_name = "HASH")]
     pub hash: Option<String>,
+    /// With which key the vote is signed.
+    #[command(flatten)]
+    pub key: Key,
 }
 
 /// What is denied.
@@ -54,7 +60,11 @@ pub async fn approve(arguments: &Approve, context: &Context) -> Result<Exit, Err
             "{id} has the hash {now} now, not {hash}: look at it again with `quell describe plan {id}`"
         )));
     }
-    let answer = client.approve(request(&plan, &arguments.choose, &arguments.reason)).await?.into_inner().plan;
+    let mut request = request(&plan, &arguments.choose, &arguments.reason);
+    if let Some(key) = arguments.key.find(&context.profile()?)? {
+        request.signature = sign(&plan, &mut request.choice, &key)?;
+    }
+    let answer = client.approve(request).await?.into_inner().plan;
     let plan = answer.unwrap_or(plan);
     show(&plan, context)?;
     Ok(if plan.state == "proposed" { Exit::Held } else { Exit::Done })
@@ -70,6 +80,19 @@ pub async fn deny(arguments: &Deny, context: &Context) -> Result<Exit, Error> {
     let answer = client.deny(request(&plan, "", &arguments.reason)).await?.into_inner().plan;
     show(&answer.unwrap_or(plan), context)?;
     Ok(Exit::Done)
+}
+
+/// Signs the vote: this plan, by its hash, and one of its choices.
+fn sign(plan: &PlanView, choice: &mut String, key: &SigningKey) -> Result<String, Error> {
+    let Some(role) = &plan.role else {
+        return Err(Error::Usage(format!("{} is {}: it waits for no approval", plan.id, plan.state)));
+    };
+    if choice.is_empty() {
+        *choice = plan.choices.first().cloned().unwrap_or_default();
+    }
+    let plan = plan.hash.parse().map_err(|error| Error::Failed(format!("the controller's answer: {error}")))?;
+    let ballot = Ballot { choice: choice.clone(), plan };
+    signing::sign(key, &approval_namespace(role), ballot.canonical().as_bytes())
 }
 
 async fn find(client: &mut Client, name: &str) -> Result<PlanView, Error> {
@@ -89,6 +112,7 @@ fn request(plan: &PlanView, choice: &str, reason: &str) -> DecideRequest {
         choice: choice.to_owned(),
         reason: reason.to_owned(),
         plan_hash: plan.hash.clone(),
+        signature: String::new(),
     }
 }
 

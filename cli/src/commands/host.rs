@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use clap::Subcommand;
-use quell_wire::v1::ChangeHostRequest;
+use quell_model::trust::{NAMESPACE_TRUST, labels::LabelChange};
+use quell_wire::v1::{ChangeHostRequest, HostView, SignedChange};
 
 use crate::{
     connect::{self, Context},
@@ -13,6 +14,7 @@ use crate::{
     output,
     render::{escape, page::pairs},
     settings,
+    signing::{self, Key},
 };
 
 /// What is done with a host.
@@ -47,6 +49,9 @@ pub enum Command {
         /// Why.
         #[arg(long, value_name = "TEXT", default_value = "")]
         reason: String,
+        /// With which key the change is signed.
+        #[command(flatten)]
+        key: Key,
     },
 }
 
@@ -56,17 +61,17 @@ pub enum Command {
 /// There is no such host; the controller's refusal, or the connection's.
 pub async fn run(command: &Command, context: &Context) -> Result<Exit, Error> {
     let mut client = context.client().await?;
-    let (name, change, labels, reason) = match command {
-        Command::Revoke { name, reason } => (name, "revoke", BTreeMap::new(), reason),
-        Command::Retire { name, reason } => (name, "retire", BTreeMap::new(), reason),
-        Command::Label { name, changes, reason } => {
+    let (name, change, signed, reason) = match command {
+        Command::Revoke { name, reason } => (name, "revoke", None, reason),
+        Command::Retire { name, reason } => (name, "retire", None, reason),
+        Command::Label { name, changes, reason, key } => {
             let host = connect::get(&mut client, Kind::Hosts, name).await?.hosts.into_iter().next();
             let host =
                 host.ok_or_else(|| Error::NotFound(format!("no host is called {name}; see `quell get hosts`")))?;
-            (name, "label", relabelled(host.labels, changes)?, reason)
+            (name, "label", Some(sign(host, changes, key, context)?), reason)
         }
     };
-    let request = ChangeHostRequest { name: name.clone(), change: change.to_owned(), labels, reason: reason.clone() };
+    let request = ChangeHostRequest { name: name.clone(), change: change.to_owned(), signed, reason: reason.clone() };
     match client.change_host(request).await?.into_inner().host {
         Some(host) if context.format.is_data() => output::data(context.format, &host)?,
         Some(host) => {
@@ -75,6 +80,20 @@ pub async fn run(command: &Command, context: &Context) -> Result<Exit, Error> {
         None => output::line("ok")?,
     }
     Ok(Exit::Done)
+}
+
+/// Signs the host's labels after the changes.
+fn sign(host: HostView, changes: &[String], key: &Key, context: &Context) -> Result<SignedChange, Error> {
+    let profile = context.profile()?;
+    let change = LabelChange {
+        installation: profile.installation.clone(),
+        host: host.name.parse().map_err(|error| Error::Failed(format!("{error}")))?,
+        version: host.label_version + 1,
+        labels: relabelled(host.labels.into_iter().collect(), changes)?,
+    };
+    let document = change.canonical().into_bytes();
+    let signature = signing::sign(&key.need(&profile)?, NAMESPACE_TRUST, &document)?;
+    Ok(SignedChange { document, signatures: vec![signature] })
 }
 
 /// Labels after the changes.

@@ -82,5 +82,7 @@ async fn create(arguments: &Create, context: &Context) -> Result<Exit, Error> {
 fn profile(name: &str, own: &Profile, answer: CreateOperatorResponse, key: String) -> Profile {
     let certificates = |list: Vec<Vec<u8>>| list.into_iter().map(CertificateDer::from).collect::<Vec<_>>();
     let (roots, chain) = (certificates(answer.roots_der), certificates(answer.chain_der));
-    Profile::new(name, &own.installation, own.addresses.clone(), &roots, &chain, key)
+    let mut profile = Profile::new(name, &own.installation, own.addresses.clone(), &roots, &chain, key);
+    profile.trust.clone_from(&own.trust);
+    profile
 }

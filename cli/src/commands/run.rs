@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use jiff::Timestamp;
+use quell_model::trust::{PolicySet, run::Run};
 use quell_wire::v1::{PlanView, RunRequest, RunResponse};
 use serde_json::{Map, Value};
 
@@ -14,7 +15,8 @@ use crate::{
     kind::Kind,
     output,
     render::{describe, escape, rows, status},
-    settings,
+    sets, settings,
+    signing::Key,
 };
 
 /// How often a plan is asked after with --wait.
@@ -47,6 +49,9 @@ pub struct Arguments {
     /// Why: it stands in the log.
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub reason: String,
+    /// With which key it is signed.
+    #[command(flatten)]
+    pub key: Key,
 }
 
 /// Runs it.
@@ -54,16 +59,11 @@ pub struct Arguments {
 /// # Errors
 /// The controller's refusal, or the connection's.
 pub async fn run(arguments: &Arguments, context: &Context) -> Result<Exit, Error> {
-    let request = RunRequest {
-        action: arguments.action.clone(),
-        selector: arguments.selector.clone(),
-        parameters_json: Value::Object(parameters(&arguments.set)?).to_string(),
-        waves: arguments.waves.clone(),
-        dry_run: arguments.dry_run,
-        reason: arguments.reason.clone(),
-        timeout_ms: settings::milliseconds(arguments.timeout),
-        request_id: uuid::Uuid::new_v4().to_string(),
-    };
+    let (profile, now) = (context.profile()?, Timestamp::now());
+    let run = order(arguments)?;
+    let set = PolicySet::of_run(&run, &profile.installation, now).map_err(|error| Error::Usage(error.to_string()))?;
+    let set = sets::sign(&set, &arguments.key.need(&profile)?)?;
+    let request = RunRequest { run: run.canonical().into_bytes(), set: Some(sets::to_wire(set)) };
     let mut client = context.client().await?;
     let answer = client.run(request).await?.into_inner();
     if !(arguments.wait || arguments.dry_run) {
@@ -77,6 +77,20 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<Exit, Error
         output::text(&describe::draw(&shown, Timestamp::now()))?;
     }
     Ok(ending(&plan))
+}
+
+/// The run as it is signed.
+fn order(arguments: &Arguments) -> Result<Run, Error> {
+    let hosts = arguments.selector.parse().map_err(|error| Error::Usage(format!("{error}")))?;
+    let id = uuid::Uuid::new_v4().to_string();
+    let mut run = Run::new(id, arguments.action.clone(), parameters(&arguments.set)?, hosts);
+    if !arguments.waves.is_empty() {
+        run.waves.clone_from(&arguments.waves);
+    }
+    run.timeout_ms = settings::milliseconds(arguments.timeout);
+    run.dry_run = arguments.dry_run;
+    run.reason.clone_from(&arguments.reason);
+    Ok(run)
 }
 
 /// Parameters as JSON: a value that is JSON is taken as such, any other as text.

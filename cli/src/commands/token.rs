@@ -3,10 +3,12 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use clap::{Args, Subcommand};
+use jiff::Timestamp;
 use quell_link::join::JoinString;
-use quell_wire::v1::{CreateTokenRequest, CreateTokenResponse};
+use quell_model::digest::Digest;
+use quell_wire::v1::{CreateTokenRequest, CreateTokenResponse, GetSetsRequest};
 
-use crate::{connect::Context, error::Error, exit::Exit, output, settings};
+use crate::{connect::Context, error::Error, exit::Exit, output, settings, signing};
 
 /// Keys of an allow-list that a join string may carry.
 const ALLOWED: [&str; 6] = ["actions", "services", "paths", "programs", "addresses", "environment"];
@@ -59,9 +61,14 @@ pub async fn run(command: &Command, context: &Context) -> Result<Exit, Error> {
         labels: labels.clone(),
         name: arguments.name.clone(),
     };
-    let answer = context.client().await?.create_token(request).await?.into_inner();
+    let (profile, mut client) = (context.profile()?, context.client().await?);
+    // Whom the host will believe is what this profile believes, not what the controller says.
+    let steps = client.get_sets(GetSetsRequest {}).await?.into_inner().trust;
+    signing::believed(&profile, &steps, Timestamp::now())?;
+    let trust = Digest::of(profile.trust.as_bytes());
+    let answer = client.create_token(request).await?.into_inner();
     let id = answer.token_id.clone();
-    let text = compose(answer, labels, &arguments.allow)?.to_string();
+    let text = compose(answer, trust, labels, &arguments.allow)?.to_string();
     if context.format.is_data() {
         output::data(context.format, &serde_json::json!({ "id": id, "join": text }))?;
     } else {
@@ -72,6 +79,7 @@ pub async fn run(command: &Command, context: &Context) -> Result<Exit, Error> {
 
 fn compose(
     answer: CreateTokenResponse,
+    trust: Digest,
     labels: BTreeMap<String, String>,
     allow: &[(String, String)],
 ) -> Result<JoinString, Error> {
@@ -83,7 +91,7 @@ fn compose(
     for (key, value) in allow {
         lists.entry(key.clone()).or_default().push(value.clone());
     }
-    Ok(JoinString { addresses: answer.addresses, ca_fingerprint, secret: answer.secret, labels, allow: lists })
+    Ok(JoinString { addresses: answer.addresses, ca_fingerprint, trust, secret: answer.secret, labels, allow: lists })
 }
 
 #[cfg(test)]
@@ -101,12 +109,20 @@ mod tests {
         let labels = BTreeMap::from([("role".to_owned(), "orders".to_owned())]);
         let allow =
             [allowed("actions=exec").unwrap(), allowed("actions=log.rotate").unwrap(), allowed("paths=/a=b").unwrap()];
-        let join = compose(answer.clone(), labels.clone(), &allow).unwrap();
+        let join = compose(answer.clone(), Digest::of(b"root"), labels.clone(), &allow).unwrap();
         assert_eq!(join.labels, labels);
         assert_eq!(join.allow["actions"], ["exec", "log.rotate"]);
         assert_eq!(join.allow["paths"], ["/a=b"]);
         assert_eq!(join.to_string().parse::<JoinString>().unwrap(), join);
-        assert!(compose(CreateTokenResponse { ca_fingerprint: "short".to_owned(), ..answer }, labels, &[]).is_err());
+        assert!(
+            compose(
+                CreateTokenResponse { ca_fingerprint: "short".to_owned(), ..answer },
+                Digest::of(b"root"),
+                labels,
+                &[]
+            )
+            .is_err()
+        );
         assert!(allowed("everything=yes").is_err());
     }
 }

@@ -12,7 +12,7 @@ use std::{hint::black_box, sync::Arc, time::Duration};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use quell_engine::{
     Actor, Input, State,
-    input::{Request, Sample, WhyQuestion},
+    input::{Sample, WhyQuestion},
     state::{HostRow, HostState, PlanState},
 };
 use quell_model::{
@@ -115,19 +115,11 @@ fn plans(criterion: &mut Criterion) {
     group.bench_function("plan and guards of a policy", |bencher| {
         bencher.iter(|| black_box(quell_engine::explain(&world.windows, &world.state, world.now, &question)));
     });
-    let run = || Input::Request {
-        actor: Actor::Person("admin".to_owned()),
-        request: Box::new(Request::Run {
-            action: "service.restart".to_owned(),
-            selector: Selector::labels([("role".to_owned(), "web".to_owned())].into()),
-            with: [("service".to_owned(), "nginx".into())].into_iter().collect(),
-            waves: vec![1, 10, 100],
-            dry_run: true,
-            timeout: Duration::from_secs(30),
-            reason: "a benchmark".to_owned(),
-            request_id: String::new(),
-        }),
-    };
+    let web = Selector::labels([("role".to_owned(), "web".to_owned())].into());
+    let mut order = world.a_run("service.restart", web, serde_json::json!({ "service": "nginx" }));
+    (order.waves, order.dry_run) = (vec![1, 10, 100], true);
+    let request = world::signing::order("admin", &world.state, world.now, order);
+    let run = || Input::Request { actor: Actor::Person("admin".to_owned()), request: Box::new(request.clone()) };
     let state: State = world.state.clone();
     let begun = quell_engine::step(&mut world.windows, &state, world.now, run());
     let plan = begun.state.plans.values().next_back().unwrap();

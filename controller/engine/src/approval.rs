@@ -11,6 +11,7 @@ use crate::{
     plan,
     state::{Needs, PlanRow, PlanState, Vote},
     tell::{self, Draught},
+    trust,
     turn::{Subject, Turn},
     windows::after,
 };
@@ -35,6 +36,7 @@ pub(crate) fn needs(rung: &Rung, from: Timestamp, now: Timestamp) -> Needs {
         choices: choices.unwrap_or_else(|| CHOICES.map(str::to_owned).to_vec()),
         remind: rule.and_then(|rule| rule.remind),
         reminded_at: now,
+        signed: rule.is_none_or(|rule| rule.signed),
     }
 }
 
@@ -113,6 +115,7 @@ pub(crate) struct Answer {
     pub(crate) reason: String,
     pub(crate) approve: bool,
     pub(crate) roles: Vec<String>,
+    pub(crate) signature: Option<String>,
 }
 
 /// Takes in a person's answer.
@@ -155,7 +158,18 @@ pub(crate) fn decide(turn: &mut Turn<'_>, actor: &Actor, answer: &Answer) -> Res
             other.who, other.choice
         )));
     }
-    let vote = Vote { at: turn.now, who: who.clone(), choice: choice.clone(), reason: answer.reason.clone(), denied };
+    // A denial needs no signature: it lets nothing happen.
+    if !denied {
+        check_signature(turn, &plan, &needs, who, &choice, answer)?;
+    }
+    let vote = Vote {
+        at: turn.now,
+        who: who.clone(),
+        choice: choice.clone(),
+        reason: answer.reason.clone(),
+        denied,
+        signature: answer.signature.clone(),
+    };
     turn.draft.change::<PlanRow>(&plan.id, |row| {
         row.votes.push(vote);
         row.choice = (!denied).then(|| choice.clone());
@@ -183,6 +197,25 @@ pub(crate) fn decide(turn: &mut Turn<'_>, actor: &Actor, answer: &Answer) -> Res
         turn.touch(Subject::Plan(plan.id));
     }
     Ok(Reply::Done)
+}
+
+/// Checks the vote's signature, where there is one or must be one.
+fn check_signature(
+    turn: &Turn<'_>,
+    plan: &PlanRow,
+    needs: &Needs,
+    who: &str,
+    choice: &str,
+    answer: &Answer,
+) -> Result<(), Refusal> {
+    match &answer.signature {
+        Some(signature) => trust::check_vote(turn, plan, who, &needs.role, choice, signature),
+        None if needs.signed => Err(Refusal::Forbidden(format!(
+            "{} must be approved with a signature by role {}: give your key with `quell approve {} --key FILE`",
+            plan.id, needs.role, plan.id
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn may_decide(who: &str, plan: &PlanRow, needs: &Needs, answer: &Answer) -> Result<(), Refusal> {

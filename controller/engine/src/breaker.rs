@@ -16,6 +16,7 @@ use crate::{
     Actor,
     draft::Entry,
     state::{AlertRow, AlertState, BreakerRow, PlanState, State},
+    trust,
     turn::{Turn, by_policy},
     windows::{Compiled, INSTANT, after, before},
 };
@@ -33,11 +34,11 @@ const FAILURES: usize = 5;
 /// within this span.
 const FAILURES_WITHIN: Duration = Duration::from_secs(3_600);
 
-/// How far a policy may go at the moment: its own mode, lowered by a breaker or after a restore.
-pub(crate) fn effective_mode(state: &State, policy: &Policy) -> Mode {
+/// How far a policy may go at the moment: its own mode, lowered by what was signed, by a breaker or after a restore.
+pub fn effective_mode(state: &State, now: Timestamp, policy: &Policy) -> Mode {
     let breaker = state.breakers.get(&policy.name).map_or(Mode::Enforce, |breaker| breaker.lowers_to);
     let restored = if state.meta.observe_only.is_some() { Mode::Observe } else { Mode::Enforce };
-    policy.mode.min(breaker).min(restored)
+    policy.mode.min(breaker).min(restored).min(trust::signed_mode(state, now, policy).0)
 }
 
 /// Looks at a policy after one of its alerts fired or was resolved.

@@ -10,7 +10,7 @@ use quell_model::{name::HostName, probe::ProbeKey};
 
 use crate::{
     id::{CommandId, MessageId},
-    state::{Assignment, CommandRow, Message, PlanRow},
+    state::{Assignment, CommandRow, Message, PlanRow, SignedDocument},
 };
 
 /// Something to do.
@@ -70,6 +70,13 @@ pub enum Effect {
         host: HostName,
         /// Why.
         reason: String,
+    },
+    /// Tell an agent what changed in what it may believe: it takes in what was signed, in this order.
+    Believe {
+        /// The agent.
+        host: HostName,
+        /// The changes.
+        changes: Vec<SignedDocument>,
     },
     /// Call the engine with [`crate::Input::Tick`] at this time at the latest. The last one of a step counts.
     WakeAt(Timestamp),

@@ -145,7 +145,7 @@ fn one(view: View<'_>, compiled: &Compiled, target: &Target) -> Explanation {
         since,
         incident,
         plan: plan.map(|plan| plan.id),
-        mode: breaker::effective_mode(view.state, policy),
+        mode: breaker::effective_mode(view.state, view.now, policy),
     }
 }
 

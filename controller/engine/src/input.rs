@@ -8,6 +8,7 @@ use quell_model::{
     name::{FullName, HostName, Target},
     probe::ProbeKey,
     selector::{Labels, Selector},
+    trust::{run::Run, set::SignedSet},
     value::{Fields, Value},
 };
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Actor,
     id::{CommandId, IncidentId, MessageId, PlanId, TokenId, WindowId},
-    state::Outcome,
+    state::{Outcome, SignedDocument},
 };
 
 /// Something that happened.
@@ -132,6 +133,10 @@ pub struct Hello {
     pub dropped: u64,
     /// Random at each start of the agent.
     pub instance: String,
+    /// Version of the trust root that it believes.
+    pub trust_version: u64,
+    /// Version of the signed change of its labels that it took in last; 0: none.
+    pub label_version: u64,
 }
 
 /// One sample of one probe, whole (the session has undone the delta).
@@ -174,6 +179,15 @@ pub enum Request {
         put: Vec<String>,
         /// Kind and name of every manifest that goes.
         remove: Vec<(String, FullName)>,
+        /// The next set of each namespace that is signed; what is in none only observes.
+        sets: Vec<SignedSet>,
+    },
+    /// Change whom hosts believe.
+    ChangeTrust {
+        /// RFC 8785 JSON of the next trust root.
+        root: Vec<u8>,
+        /// Signatures over it by those who are believed now.
+        signatures: Vec<String>,
     },
     /// A host joined with a token: one use of it is spent, in the same commit as the host is enrolled.
     Enrol {
@@ -226,12 +240,10 @@ pub enum Request {
         /// Why.
         reason: String,
     },
-    /// A host's labels, all of them.
+    /// A host's labels, all of them, as they were signed.
     Relabel {
-        /// The host.
-        name: HostName,
-        /// The labels.
-        labels: Labels,
+        /// RFC 8785 JSON of the change and signatures over it.
+        change: SignedDocument,
     },
     /// An operator was given a certificate.
     CreateOperator {
@@ -253,22 +265,10 @@ pub enum Request {
     },
     /// Run an action by hand.
     Run {
-        /// The action.
-        action: String,
-        /// On these hosts.
-        selector: Selector,
-        /// Parameters.
-        with: serde_json::Map<String, serde_json::Value>,
-        /// Sizes of waves; empty: 1, 2, 4 ….
-        waves: Vec<u32>,
-        /// Change nothing.
-        dry_run: bool,
-        /// How long a step may take.
-        timeout: Duration,
-        /// Why.
-        reason: String,
-        /// Asked again with the same identifier, it is answered with the same plan.
-        request_id: String,
+        /// What, as it was signed. Asked again with the same identifier, it is answered with the same plan.
+        run: Box<Run>,
+        /// The one-shot set that names it.
+        set: SignedSet,
     },
     /// Approve or deny a plan.
     Decide {
@@ -284,6 +284,8 @@ pub enum Request {
         approve: bool,
         /// The person's roles.
         roles: Vec<String>,
+        /// Signature over the ballot.
+        signature: Option<String>,
     },
     /// Call a plan off, whether it waits or runs.
     Cancel {
@@ -360,6 +362,8 @@ pub enum Reply {
     },
     /// A hold was made.
     Window(WindowId),
+    /// A version was taken in.
+    Version(u64),
     /// Holds ended.
     Released(Vec<WindowId>),
 }

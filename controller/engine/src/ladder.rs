@@ -239,7 +239,7 @@ fn candidate(turn: &Turn<'_>, compiled: &Compiled, incident: &IncidentRow, rung:
 
 /// Makes the plan, unless the policy only observes.
 fn begin(turn: &mut Turn<'_>, compiled: &Compiled, id: IncidentId, candidate: Candidate) {
-    if breaker::effective_mode(turn.state(), &compiled.policy) == Mode::Observe {
+    if breaker::effective_mode(turn.state(), turn.now, &compiled.policy) == Mode::Observe {
         let hold = plan::with_context_of(turn, compiled, &candidate, guard::first_no);
         set_hold(turn, compiled, id, hold);
         return;

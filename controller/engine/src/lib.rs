@@ -41,16 +41,19 @@ mod session;
 mod signal;
 mod tell;
 mod text;
+mod trust;
 mod turn;
 mod values;
 mod verdict;
 
+pub use breaker::effective_mode;
 pub use change::{Actor, Change, Ids, Write};
 pub use effect::Effect;
 pub use explain::{Explanation, explain};
 pub use input::Input;
 pub use invariants::{Violation, check};
 pub use state::State;
+pub use trust::referenced;
 pub use windows::Windows;
 
 use draft::{Draft, Entry};

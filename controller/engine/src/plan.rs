@@ -191,7 +191,7 @@ fn wait_for_guards(turn: &mut Turn<'_>, plan: &PlanRow) -> Option<Timestamp> {
 fn ask_people_after_all(turn: &mut Turn<'_>, plan: &PlanRow) -> bool {
     let Some((compiled, rung)) = rung_of(turn, plan) else { return false };
     if plan.needs.is_some()
-        || breaker::effective_mode(turn.state(), &compiled.policy) != quell_model::policy::Mode::Propose
+        || breaker::effective_mode(turn.state(), turn.now, &compiled.policy) != quell_model::policy::Mode::Propose
     {
         return false;
     }

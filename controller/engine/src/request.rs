@@ -5,7 +5,7 @@ mod fleet;
 mod holds;
 mod run;
 
-use quell_model::{manifest, name::FullName, policy::Manifest};
+use quell_model::{manifest, name::FullName, policy::Manifest, trust::set::SignedSet};
 
 use crate::{
     Actor,
@@ -15,6 +15,7 @@ use crate::{
     id::IncidentId,
     input::{Refusal, Reply, Request},
     state::{BreakerRow, IncidentRow, IncidentState, Note, StoredManifest},
+    trust,
     turn::{Subject, Turn},
 };
 
@@ -24,7 +25,8 @@ use crate::{
 /// Why it was not granted; nothing is changed then.
 pub(crate) fn grant(turn: &mut Turn<'_>, actor: &Actor, request: Request) -> Result<Reply, Refusal> {
     match request {
-        Request::Apply { put, remove } => apply(turn, actor, put, remove),
+        Request::Apply { put, remove, sets } => apply(turn, actor, put, remove, sets),
+        Request::ChangeTrust { root, signatures } => trust::change_root(turn, actor, &root, signatures),
         Request::Enrol { token, name, host_id, key, certificate_expires, agent_version } => {
             fleet::enrol(turn, fleet::Newcomer { token, name, host_id, key, certificate_expires, agent_version })
         }
@@ -34,16 +36,14 @@ pub(crate) fn grant(turn: &mut Turn<'_>, actor: &Actor, request: Request) -> Res
         }
         Request::RevokeHost { name, reason } => host::revoke(turn, actor, &name, &reason).map(|()| Reply::Done),
         Request::RetireHost { name, reason } => host::retire(turn, actor, &name, &reason).map(|()| Reply::Done),
-        Request::Relabel { name, labels } => fleet::relabel(turn, actor, &name, labels),
+        Request::Relabel { change } => fleet::relabel(turn, actor, change),
         Request::CreateOperator { name, roles, key, certificate_expires } => {
             fleet::create_operator(turn, actor, name, roles, key, certificate_expires)
         }
         Request::RevokeOperator { name, reason } => fleet::revoke_operator(turn, actor, &name, &reason),
-        Request::Run { action, selector, with, waves, dry_run, timeout, reason, request_id } => {
-            run::run(turn, actor, run::Wish { action, selector, with, waves, dry_run, timeout, reason, request_id })
-        }
-        Request::Decide { plan, hash, choice, reason, approve, roles } => {
-            approval::decide(turn, actor, &Answer { plan, hash, choice, reason, approve, roles })
+        Request::Run { run, set } => run::run(turn, actor, &run, &set),
+        Request::Decide { plan, hash, choice, reason, approve, roles, signature } => {
+            approval::decide(turn, actor, &Answer { plan, hash, choice, reason, approve, roles, signature })
         }
         Request::Cancel { plan, reason } => cancel::cancel(turn, actor, plan, &reason),
         Request::Annotate { incident, acknowledge, note } => annotate(turn, actor, incident, acknowledge, &note),
@@ -59,6 +59,7 @@ fn apply(
     actor: &Actor,
     put: Vec<String>,
     remove: Vec<(String, FullName)>,
+    sets: Vec<SignedSet>,
 ) -> Result<Reply, Refusal> {
     let mut manifests = Vec::with_capacity(put.len());
     for canonical in put {
@@ -89,14 +90,22 @@ fn apply(
         words.push(format!("no {} {}", key.0, key.1));
         turn.draft.remove::<StoredManifest>(&key);
     }
+    for (namespace, signed) in trust::take_sets(turn, actor, sets)? {
+        namespaces.push(namespace);
+        words.push(signed);
+    }
     if words.is_empty() {
         return Ok(Reply::Done);
     }
+    namespaces.sort();
+    namespaces.dedup();
+    let signed = turn.state().sets.clone();
     turn.draft.change_meta(|meta| {
-        namespaces.sort();
-        namespaces.dedup();
-        for namespace in &namespaces {
-            *meta.set_versions.entry(namespace.clone()).or_default() += 1;
+        for namespace in namespaces {
+            let signed = signed.get(&namespace).map_or(0, |row| row.set.version);
+            let last = meta.set_versions.entry(namespace).or_default();
+            // An unsigned change is a version too, so that no signed one is taken for what is in force.
+            *last = if signed > *last { signed } else { *last + 1 };
         }
     });
     turn.record(

@@ -126,7 +126,7 @@ fn begin_rung(turn: &mut Turn<'_>, compiled: &Compiled, target: &Target, rung: u
     let id = PlanId(turn.state().meta.counters.get("plan").copied().unwrap_or(0) + 1);
     let wanted = Wanted { compiled, target, rung, incident: None, scheduled: true };
     let made = plan::make(turn.view(), &wanted, id);
-    let mode = breaker::effective_mode(turn.state(), &compiled.policy);
+    let mode = breaker::effective_mode(turn.state(), turn.now, &compiled.policy);
     match made {
         Ok(candidate) if mode == Mode::Observe => {
             let hosts: Vec<&str> = candidate.plan.hosts.iter().map(|host| host.as_str()).collect();

@@ -17,6 +17,7 @@ use crate::{
     input::{Hello, Sample},
     plan::{rollout, stop},
     state::{AlertState, CommandRow, CommandState, HostRow, HostState, Outcome, OutcomeKind, PlanState},
+    trust,
     turn::{Subject, Turn},
     windows::{Compiled, Reader, Taken, is_enrolled},
 };
@@ -36,6 +37,7 @@ pub(crate) fn connected(turn: &mut Turn<'_>, name: &HostName, hello: &Hello) {
         row.agent_version.clone_from(&hello.agent_version);
         row.facts.clone_from(&hello.facts);
         row.instance.clone_from(&hello.instance);
+        row.trust_version = hello.trust_version;
     });
     let what = if was_lost { "is back" } else { "is connected" };
     turn.record(
@@ -49,6 +51,8 @@ pub(crate) fn connected(turn: &mut Turn<'_>, name: &HostName, hello: &Hello) {
     );
     turn.windows.heard.insert(name.clone(), now);
     turn.touch(Subject::Host(name.clone()));
+    // Before any order: an agent judges orders by what it believes.
+    trust::owed(turn, name, hello.trust_version, hello.label_version);
     turn.assign(name);
     reconcile_commands(turn, name, &hello.journal);
     turn.touch_live();

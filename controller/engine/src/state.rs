@@ -15,6 +15,7 @@ mod message;
 mod operator;
 mod plan;
 mod schedule;
+mod trust;
 mod verdict;
 mod window;
 
@@ -38,6 +39,7 @@ pub use self::{
     operator::{OperatorRow, TokenRow},
     plan::{AlsoDisturbed, DisturbLimit, Needs, PlanRow, PlanState, PlannedOnce, Vote},
     schedule::ScheduleRow,
+    trust::{RunEvidence, SetRow, SignedDocument, TrustRow},
     verdict::{Hold, Verdict, VerdictRow},
     window::WindowRow,
 };
@@ -82,6 +84,10 @@ pub enum Table {
     Onces,
     /// When schedules last ran and were due, by the alert's key.
     Schedules,
+    /// Whom hosts believe, by version.
+    Trust,
+    /// Signed sets by namespace.
+    Sets,
 }
 
 /// Everything that is known durably. A copy is a pointer: one that nobody changes is the very same state, and says so at
@@ -145,6 +151,10 @@ pub struct Tables {
     pub onces: OrdMap<(FullName, String), Arc<OnceRow>>,
     /// Schedules.
     pub schedules: OrdMap<(FullName, Target), Arc<ScheduleRow>>,
+    /// Whom hosts believe, by version; the last one is in force.
+    pub trust: OrdMap<u64, Arc<TrustRow>>,
+    /// Signed sets by namespace.
+    pub sets: OrdMap<String, Arc<SetRow>>,
     /// What follows from the rows and is looked up often; never stored.
     pub live: Live,
 }

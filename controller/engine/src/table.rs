@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use quell_model::name::{FullName, HostName, Target};
+use quell_model::{
+    name::{FullName, HostName, Target},
+    policy::{Manifest, Policy},
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -11,8 +14,8 @@ use crate::{
     id::{CommandId, IncidentId, MessageId, PlanId, TokenId, WindowId},
     state::{
         AlertRow, BreakerRow, CommandRow, CommandState, HostRow, IncidentRow, LedgerRow, Live, Message, MessageState,
-        Meta, OnceRow, OperatorRow, PlanRow, ScheduleRow, State, StoredManifest, Table, TokenRow, VerdictRow,
-        WindowRow,
+        Meta, OnceRow, OperatorRow, PlanRow, ScheduleRow, SetRow, State, StoredManifest, Table, TokenRow, TrustRow,
+        VerdictRow, WindowRow,
     },
 };
 
@@ -52,7 +55,7 @@ macro_rules! plain_key {
         })*
     };
 }
-plain_key!(HostName, FullName, String, TokenId, IncidentId, PlanId, CommandId, WindowId, MessageId);
+plain_key!(u64, HostName, FullName, String, TokenId, IncidentId, PlanId, CommandId, WindowId, MessageId);
 
 /// Splits at the first separator.
 fn halves(text: &str, separator: char) -> Result<(&str, &str), String> {
@@ -169,6 +172,8 @@ row!(BreakerRow, Breakers, breakers, FullName);
 row!(VerdictRow, Verdicts, verdicts, (FullName, Target));
 row!(OnceRow, Onces, onces, (FullName, String));
 row!(ScheduleRow, Schedules, schedules, (FullName, Target));
+row!(TrustRow, Trust, trust, u64);
+row!(SetRow, Sets, sets, String);
 
 /// Puts a member in or takes it out.
 fn mark<T: Ord + Clone>(set: &mut imbl::OrdSet<T>, member: T, is_in: bool) {
@@ -220,6 +225,8 @@ impl State {
             Table::Verdicts => self.apply_row::<VerdictRow>(write),
             Table::Onces => self.apply_row::<OnceRow>(write),
             Table::Schedules => self.apply_row::<ScheduleRow>(write),
+            Table::Trust => self.apply_row::<TrustRow>(write),
+            Table::Sets => self.apply_row::<SetRow>(write),
         }
     }
 
@@ -251,6 +258,8 @@ impl State {
         self.write_rows::<VerdictRow>(&mut writes);
         self.write_rows::<OnceRow>(&mut writes);
         self.write_rows::<ScheduleRow>(&mut writes);
+        self.write_rows::<TrustRow>(&mut writes);
+        self.write_rows::<SetRow>(&mut writes);
         writes
     }
 
@@ -280,6 +289,8 @@ impl State {
             && self.verdicts.ptr_eq(&other.verdicts)
             && self.onces.ptr_eq(&other.onces)
             && self.schedules.ptr_eq(&other.schedules)
+            && self.trust.ptr_eq(&other.trust)
+            && self.sets.ptr_eq(&other.sets)
     }
 
     /// Whether every row says the same.
@@ -300,9 +311,19 @@ impl State {
             && same_rows::<VerdictRow>(self, other)
             && same_rows::<OnceRow>(self, other)
             && same_rows::<ScheduleRow>(self, other)
+            && same_rows::<TrustRow>(self, other)
+            && same_rows::<SetRow>(self, other)
     }
 
-    /// The manifests behind what an agent is asked, for the wire: the signed set will stand here.
+    /// A policy that is in force.
+    pub fn policy(&self, name: &FullName) -> Option<&Policy> {
+        match &self.manifests.get(&("Policy".to_owned(), name.clone()))?.manifest {
+            Manifest::Policy(policy) => Some(policy),
+            _ => None,
+        }
+    }
+
+    /// The canonical JSON of a policy that is in force: what agents read.
     pub fn policy_canonical(&self, name: &FullName) -> Option<&str> {
         self.manifests.get(&("Policy".to_owned(), name.clone())).map(|stored| stored.canonical.as_str())
     }

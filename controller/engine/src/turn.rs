@@ -20,6 +20,7 @@ use crate::{
     input::{Refusal, Reply},
     message, plan, retention, schedule,
     scope::View,
+    trust,
     windows::Compiled,
 };
 
@@ -42,6 +43,8 @@ pub(crate) enum Subject {
     Incident(IncidentId),
     /// A message.
     Message(MessageId),
+    /// The signed set of a namespace: whether it expires.
+    SignedSet(String),
     /// What is old enough to go.
     Retention,
 }
@@ -100,6 +103,9 @@ impl<'a> Turn<'a> {
         for message in &state.live.messages {
             self.touch(Subject::Message(*message));
         }
+        for namespace in state.sets.keys() {
+            self.touch(Subject::SignedSet(namespace.clone()));
+        }
         self.touch(Subject::Retention);
     }
 
@@ -124,6 +130,14 @@ impl<'a> Turn<'a> {
         for target in self.view().targets(compiled) {
             self.touch_target(compiled, target);
         }
+    }
+
+    /// Touches every policy of a namespace.
+    pub(crate) fn touch_namespace(&mut self, namespace: &str) {
+        for compiled in self.windows.index.policies_of(namespace) {
+            self.touch_policy(&compiled);
+        }
+        self.touch_live();
     }
 
     /// Touches a policy on a target.
@@ -232,6 +246,7 @@ impl<'a> Turn<'a> {
             Subject::Plan(id) => plan::reconcile(self, *id),
             Subject::Incident(id) => incident::reconcile(self, *id),
             Subject::Message(id) => message::reconcile(self, *id),
+            Subject::SignedSet(namespace) => trust::reconcile(self, namespace),
             Subject::Retention => retention::reconcile(self),
         }
     }

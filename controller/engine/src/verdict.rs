@@ -30,7 +30,7 @@ pub(crate) fn judge(view: View<'_>, compiled: &Compiled, target: &Target, truth:
         // Between two waves.
         Some((PlanState::Running, Some(hold))) => (Verdict::Held, Some(hold)),
         Some(_) => (Verdict::Fired, None),
-        None if breaker::effective_mode(view.state, &compiled.policy) == Mode::Observe
+        None if breaker::effective_mode(view.state, view.now, &compiled.policy) == Mode::Observe
             || compiled.policy.ladder.is_empty() =>
         {
             (Verdict::ObserveOnly, incident.hold.clone())

@@ -172,20 +172,14 @@ fn a_freeze_holds_survives_a_restart_and_ends_by_itself() {
 #[test]
 fn nobody_is_nobody() {
     let mut world = world("", 2);
-    let run = |selector| Request::Run {
-        action: "service.restart".to_owned(),
-        selector,
-        with: serde_json::Map::new(),
-        waves: Vec::new(),
-        dry_run: false,
-        timeout: Duration::ZERO,
-        reason: String::new(),
-        request_id: String::new(),
+    let mut run = |selector| {
+        let run = world.a_run("service.restart", selector, serde_json::Value::Null);
+        world.run_by("ada", run)
     };
-    assert!(matches!(world.ask("ada", run(Selector::Nobody)), Err(Refusal::Invalid(_))));
-    assert!(matches!(world.ask("ada", run(Selector::default())), Err(Refusal::Invalid(_))));
+    assert!(matches!(run(Selector::Nobody), Err(Refusal::Invalid(_))));
+    assert!(matches!(run(Selector::default()), Err(Refusal::Invalid(_))));
     let none = Selector::labels([("role".to_owned(), "database".to_owned())].into());
-    assert!(matches!(world.ask("ada", run(none)), Err(Refusal::Invalid(_))));
+    assert!(matches!(run(none), Err(Refusal::Invalid(_))));
     assert!(matches!(
         world.ask(
             "ada",
@@ -211,6 +205,7 @@ fn a_policy_that_proposes_waits_for_another_person_and_the_exact_plan() {
         reason: String::new(),
         approve: true,
         roles: Vec::new(),
+        signature: None,
     };
     assert!(matches!(world.ask("bob", wrong), Err(Refusal::Conflict(_))));
     assert!(world.sent().is_empty());

@@ -11,7 +11,7 @@ use quell_engine::{
     input::{HoldScope, Request},
     state::{LedgerRow, OutcomeKind, PlanState},
 };
-use quell_model::{name::Target, selector::Selector};
+use quell_model::{name::Target, selector::Selector, trust::run::Run};
 use world::{Done, World};
 
 const HOSTS: [&str; 4] = ["web1", "web2", "web3", "ops1"];
@@ -132,28 +132,22 @@ fn act(world: &mut World, op: &Op) {
             world.ask("ada", request).unwrap();
         }
         Op::Thaw => drop(world.ask("ada", Request::Release { window: None, reason: "calm".to_owned() })),
-        Op::Run(host) => drop(world.ask("ada", run(*host))),
+        Op::Run(host) => {
+            let run = run(world, *host);
+            drop(world.run_by("ada", run));
+        }
         Op::Vote(who, yes) => vote(world, *who, *yes),
         Op::Behave(kind) => behave(world, *kind),
         Op::ClockJump => drop(world.step(quell_engine::Input::ClockJumped { seconds: 100.0 })),
     }
 }
 
-fn run(host: u8) -> Request {
-    Request::Run {
-        action: "service.restart".to_owned(),
-        selector: if host == 0 {
-            Selector::All
-        } else {
-            Selector::labels([("role".to_owned(), "web".to_owned())].into())
-        },
-        with: serde_json::json!({ "service": "web" }).as_object().unwrap().clone(),
-        waves: vec![u32::from(host) + 1],
-        dry_run: false,
-        timeout: Duration::from_secs(30),
-        reason: "by hand".to_owned(),
-        request_id: String::new(),
-    }
+fn run(world: &mut World, host: u8) -> Run {
+    let hosts =
+        if host == 0 { Selector::All } else { Selector::labels([("role".to_owned(), "web".to_owned())].into()) };
+    let mut run = world.a_run("service.restart", hosts, serde_json::json!({ "service": "web" }));
+    run.waves = vec![u32::from(host) + 1];
+    run
 }
 
 fn vote(world: &mut World, who: u8, yes: bool) {

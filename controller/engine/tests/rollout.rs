@@ -24,17 +24,15 @@ fn fleet(hosts: usize) -> World {
 }
 
 fn run(world: &mut World, waves: &[u32], request_id: &str) -> PlanId {
-    let request = Request::Run {
-        action: "exec".to_owned(),
-        selector: Selector::labels([("role".to_owned(), "web".to_owned())].into()),
-        with: serde_json::json!({ "argv": ["/bin/true"] }).as_object().unwrap().clone(),
-        waves: waves.to_vec(),
-        dry_run: false,
-        timeout: Duration::ZERO,
-        reason: "kernel".to_owned(),
-        request_id: request_id.to_owned(),
-    };
-    match world.ask("ada", request) {
+    let web = Selector::labels([("role".to_owned(), "web".to_owned())].into());
+    let mut run = world.a_run("exec", web, serde_json::json!({ "argv": ["/bin/true"] }));
+    if !waves.is_empty() {
+        run.waves = waves.to_vec();
+    }
+    if !request_id.is_empty() {
+        run.id = request_id.to_owned();
+    }
+    match world.run_by("ada", run) {
         Ok(Reply::Plan { plan, .. }) => plan,
         other => panic!("{other:?}"),
     }
@@ -179,17 +177,9 @@ fn an_outcome_from_the_journal_settles_what_the_controller_missed() {
 #[test]
 fn a_dry_run_changes_nothing_and_costs_nothing() {
     let mut world = fleet(1);
-    let request = Request::Run {
-        action: "exec".to_owned(),
-        selector: Selector::All,
-        with: serde_json::Map::new(),
-        waves: Vec::new(),
-        dry_run: true,
-        timeout: Duration::ZERO,
-        reason: String::new(),
-        request_id: String::new(),
-    };
-    world.ask("ada", request).unwrap();
+    let mut run = world.a_run("exec", Selector::All, serde_json::Value::Null);
+    run.dry_run = true;
+    world.run_by("ada", run).unwrap();
     world.run("1m");
     assert_eq!(world.plans_in(PlanState::Succeeded).len(), 1, "{}", world.story());
     assert!(world.effects().is_empty());

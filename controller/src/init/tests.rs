@@ -13,6 +13,7 @@ fn options(data_dir: &Path) -> Options {
         http: "127.0.0.1:7480".parse().unwrap(),
         addresses: Vec::new(),
         operator: "ada".to_owned(),
+        allowed_signers: None,
     }
 }
 

@@ -17,6 +17,7 @@ use tonic::Status;
 use super::{
     operator::{Caller, Operators},
     status,
+    trust::signed_set,
 };
 
 /// Stack of the thread that reads manifests: conditions are compiled on it, and they nest.
@@ -61,12 +62,13 @@ impl Operators {
         let decider = &self.context.decider;
         let state = decider.state();
         let (prune, dry_run) = (request.prune, request.dry_run);
+        let sets: Vec<_> = request.sets.into_iter().map(signed_set).collect();
         let found = on_large_stack(move || compare(&state, &request.files, prune)).await?;
-        let nothing_to_do = found.put.is_empty() && found.remove.is_empty();
+        let nothing_to_do = found.put.is_empty() && found.remove.is_empty() && sets.is_empty();
         let before = decider.head().sequence;
         let mut sequence = before;
         if found.errors.is_empty() && !dry_run && !nothing_to_do {
-            self.ask(caller.actor.clone(), Wanted::Apply { put: found.put, remove: found.remove }).await?;
+            self.ask(caller.actor.clone(), Wanted::Apply { put: found.put, remove: found.remove, sets }).await?;
             sequence = self.applied_by(&caller.actor, before + 1).await.unwrap_or_else(|| decider.head().sequence);
         }
         Ok(ApplyResponse {

@@ -70,25 +70,9 @@ pub(super) fn span(what: &str, millis: u64, most: Duration) -> Result<Duration, 
 /// # Errors
 /// It is empty or malformed.
 pub(super) fn selector(text: &str) -> Result<Selector, Status> {
-    match text.trim() {
-        "" => {
-            Err(Status::invalid_argument("an empty selector is no host at all; write key=value, or all for every host"))
-        }
-        "all" => Ok(Selector::All),
-        pairs => {
-            let mut labels = Labels::new();
-            for pair in pairs.split(',') {
-                let (key, value) = pair.split_once('=').ok_or_else(|| {
-                    Status::invalid_argument(format!(
-                        "{pair:?} in the selector is not key=value (all means every host)"
-                    ))
-                })?;
-                if labels.insert(key.trim().to_owned(), value.trim().to_owned()).is_some() {
-                    return Err(Status::invalid_argument(format!("label {:?} is twice in the selector", key.trim())));
-                }
-            }
-            Ok(Selector::labels(self::labels(labels)?))
-        }
+    match parse(text)? {
+        Selector::Labels(labels) => Ok(Selector::labels(self::labels(labels)?)),
+        other => Ok(other),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use quell_engine::input::{HoldScope, Reply, Request as Wanted};
+use quell_model::{action::Parameters, trust::run::Run};
 use quell_wire::v1::{
     CancelPlanRequest, CancelPlanResponse, HoldRequest, HoldResponse, ReleaseRequest, ReleaseResponse,
     ResetBreakerRequest, ResetBreakerResponse, RunRequest, RunResponse,
@@ -12,49 +13,21 @@ use tonic::Status;
 use super::{
     argument,
     operator::{Caller, Operators},
-    status, view,
+    status,
+    trust::signed_set,
+    view,
 };
 
-/// How long a step of a run may take when nobody says.
-const STEP: Duration = Duration::from_secs(300);
-/// The longest that a step of a run may take.
-const LONGEST_STEP: Duration = Duration::from_secs(24 * 3_600);
 /// The longest hold; a longer one is a policy.
 const LONGEST_HOLD: Duration = Duration::from_secs(366 * 86_400);
-/// Largest parameters of an action, bytes.
-const PARAMETER_BYTES: usize = 64 << 10;
-/// Longest identifier of a request, bytes.
-const REQUEST_ID_BYTES: usize = 128;
-
 impl Operators {
     /// Runs an action by hand.
     pub(super) async fn run_action(&self, caller: Caller, request: RunRequest) -> Result<RunResponse, Status> {
-        let timeout = match request.timeout_ms {
-            0 => STEP,
-            millis => argument::span("the time-out", millis, LONGEST_STEP)?,
-        };
-        if request.waves.contains(&0) {
-            return Err(Status::invalid_argument("a wave of 0 hosts never ends: write sizes of at least 1"));
-        }
-        if request.request_id.len() > REQUEST_ID_BYTES {
-            return Err(Status::invalid_argument(format!(
-                "a request's identifier has at most {REQUEST_ID_BYTES} bytes"
-            )));
-        }
-        let request_id = match request.request_id.as_str() {
-            "" => uuid::Uuid::now_v7().to_string(),
-            given => given.to_owned(),
-        };
-        let wanted = Wanted::Run {
-            action: request.action,
-            selector: argument::selector(&request.selector)?,
-            with: parameters(&request.parameters_json)?,
-            waves: request.waves,
-            dry_run: request.dry_run,
-            timeout,
-            reason: argument::note(&request.reason)?,
-            request_id,
-        };
+        let run = Run::parse(&request.run).map_err(|error| status::invalid(&error))?;
+        // The hosts would refuse it, one after the other.
+        Parameters::parse(&run.action, &run.with).map_err(Status::invalid_argument)?;
+        let set = signed_set(request.set.unwrap_or_default());
+        let wanted = Wanted::Run { run: Box::new(run), set };
         match self.ask(caller.actor, wanted).await? {
             Reply::Plan { plan, targets, hold } => {
                 Ok(RunResponse { plan_id: plan.to_string(), hold: hold.map(|no| view::hold(&plan, &no)), targets })
@@ -127,18 +100,6 @@ impl Operators {
         self.ask(caller.actor, Wanted::ResetBreaker { policy, reason }).await?;
         Ok(ResetBreakerResponse {})
     }
-}
-
-/// An action's parameters: a JSON object.
-fn parameters(text: &str) -> Result<serde_json::Map<String, serde_json::Value>, Status> {
-    if text.len() > PARAMETER_BYTES {
-        return Err(Status::invalid_argument(format!("the parameters have more than {PARAMETER_BYTES} bytes")));
-    }
-    if text.trim().is_empty() {
-        return Ok(serde_json::Map::new());
-    }
-    serde_json::from_str(text)
-        .map_err(|error| Status::invalid_argument(format!("the parameters are not a JSON object: {error}")))
 }
 
 /// The engine answered something else than was asked.

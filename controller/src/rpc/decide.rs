@@ -29,7 +29,9 @@ impl Operators {
         let roles = state.operators.get(&caller.operator.name).map(|row| row.roles.clone()).unwrap_or_default();
         let choice = (!request.choice.is_empty()).then_some(request.choice);
         let reason = argument::note(&request.reason)?;
-        self.ask(caller.actor, Wanted::Decide { plan, hash, choice, reason, approve, roles }).await?;
+        let signature = (!request.signature.is_empty()).then_some(request.signature);
+        let wanted = Wanted::Decide { plan, hash, choice, reason, approve, roles, signature };
+        self.ask(caller.actor, wanted).await?;
         Ok(DecideResponse { plan: self.look(|viewer| viewer.plan_with(plan)) })
     }
 

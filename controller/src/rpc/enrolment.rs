@@ -21,7 +21,7 @@ use quell_model::{digest::Digest, name::HostName};
 use quell_wire::v1::{JoinRequest, JoinResponse, RenewRequest, RenewResponse};
 use tonic::{Request, Response, Status};
 
-use super::status;
+use super::{status, trust::trust_steps};
 use crate::decider::Handle;
 
 /// Longest secret that is hashed, bytes.
@@ -148,6 +148,7 @@ impl EnrolmentService for Enrolments {
             host_id: row.host_id.clone(),
             labels,
             installation: self.authority.installation().to_owned(),
+            trust: trust_steps(&state),
         }))
     }
 

@@ -3,12 +3,18 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use quell_engine::input::{Reply, Request as Wanted};
+use quell_engine::{
+    input::{Reply, Request as Wanted},
+    state::SignedDocument,
+};
 use quell_link::{authority::Authority, identity, join};
-use quell_model::name::{HostName, ObjectName};
+use quell_model::{
+    name::{HostName, ObjectName},
+    trust::labels::LabelChange,
+};
 use quell_wire::v1::{
     ChangeHostRequest, ChangeHostResponse, CreateOperatorRequest, CreateOperatorResponse, CreateTokenRequest,
-    CreateTokenResponse, RevokeOperatorRequest, RevokeOperatorResponse,
+    CreateTokenResponse, RevokeOperatorRequest, RevokeOperatorResponse, SignedChange,
 };
 use tonic::Status;
 
@@ -72,7 +78,7 @@ impl Operators {
         let wanted = match request.change.as_str() {
             "revoke" => Wanted::RevokeHost { name: name.clone(), reason: argument::reason(&request.reason)? },
             "retire" => Wanted::RetireHost { name: name.clone(), reason: argument::reason(&request.reason)? },
-            "label" => Wanted::Relabel { name: name.clone(), labels: argument::labels(request.labels)? },
+            "label" => Wanted::Relabel { change: relabelling(&name, request.signed)? },
             other => {
                 let message = format!("a host cannot be {other:?}; there are revoke, retire and label");
                 return Err(Status::invalid_argument(message));
@@ -132,6 +138,23 @@ impl Operators {
         let span = SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX);
         self.context.decider.now().checked_add(span).unwrap_or(Timestamp::MAX)
     }
+}
+
+/// The signed change of a host's labels, which must be that host's.
+fn relabelling(name: &HostName, signed: Option<SignedChange>) -> Result<SignedDocument, Status> {
+    let signed = signed.ok_or_else(|| {
+        Status::invalid_argument("a host's labels are the host's: a change of them must be signed, or made on the host itself with `quell-agent label`")
+    })?;
+    let change = LabelChange::parse(&signed.document).map_err(|error| status::invalid(&error))?;
+    if change.host != *name {
+        return Err(Status::invalid_argument(format!("the signed labels are those of {}, not of {name}", change.host)));
+    }
+    argument::labels(change.labels)?;
+    Ok(SignedDocument {
+        // What was parsed as JSON is text.
+        canonical: String::from_utf8_lossy(&signed.document).into_owned(),
+        signatures: signed.signatures,
+    })
 }
 
 /// Roles: at least one, each a name.

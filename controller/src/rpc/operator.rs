@@ -14,11 +14,11 @@ use quell_link::{
 use quell_model::name::HostName;
 use quell_wire::v1::{
     AnnotateRequest, AnnotateResponse, ApplyRequest, ApplyResponse, AuditPart, AuditRequest, CancelPlanRequest,
-    CancelPlanResponse, ChangeHostRequest, ChangeHostResponse, CreateOperatorRequest, CreateOperatorResponse,
-    CreateTokenRequest, CreateTokenResponse, DecideRequest, DecideResponse, EventsRequest, GetRequest, GetResponse,
-    HoldRequest, HoldResponse, RecordView, ReleaseRequest, ReleaseResponse, ResetBreakerRequest, ResetBreakerResponse,
-    RevokeOperatorRequest, RevokeOperatorResponse, RunRequest, RunResponse, StatusRequest, StatusView, WhyRequest,
-    WhyView,
+    CancelPlanResponse, ChangeHostRequest, ChangeHostResponse, ChangeTrustRequest, ChangeTrustResponse,
+    CreateOperatorRequest, CreateOperatorResponse, CreateTokenRequest, CreateTokenResponse, DecideRequest,
+    DecideResponse, EventsRequest, GetRequest, GetResponse, GetSetsRequest, GetSetsResponse, HoldRequest, HoldResponse,
+    RecordView, ReleaseRequest, ReleaseResponse, ResetBreakerRequest, ResetBreakerResponse, RevokeOperatorRequest,
+    RevokeOperatorResponse, RunRequest, RunResponse, StatusRequest, StatusView, WhyRequest, WhyView,
 };
 use tokio::sync::Semaphore;
 use tokio_stream::Stream;
@@ -116,6 +116,19 @@ impl OperatorService for Operators {
     async fn apply(&self, request: Request<ApplyRequest>) -> Result<Response<ApplyResponse>, Status> {
         let caller = caller(&request)?;
         self.apply_manifests(caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_sets(&self, request: Request<GetSetsRequest>) -> Result<Response<GetSetsResponse>, Status> {
+        caller(&request)?;
+        Ok(Response::new(self.signed_sets()))
+    }
+
+    async fn change_trust(
+        &self,
+        request: Request<ChangeTrustRequest>,
+    ) -> Result<Response<ChangeTrustResponse>, Status> {
+        let caller = caller(&request)?;
+        self.change_root(caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn events(&self, request: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {

@@ -45,6 +45,7 @@ impl OnDisk {
             http: local,
             addresses: Vec::new(),
             operator: "admin".to_owned(),
+            allowed_signers: None,
         };
         let profile = init::run(&options, Timestamp::now()).unwrap();
         let parts = Parts::open(&data).unwrap();

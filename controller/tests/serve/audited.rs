@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use quell_controller::store::{Batch, MemoryStore, Record, Store as _};
+use quell_controller::{
+    init,
+    store::{Batch, MemoryStore, Record, Store as _},
+};
 use quell_engine::{
     Actor, Change, Write,
     state::{PlanState, Table},
@@ -14,10 +17,15 @@ use quell_link::{
     join::JoinString,
     rpc::{enrolment_service_client::EnrolmentServiceClient, operator_service_client::OperatorServiceClient},
 };
+use quell_model::{
+    digest::Digest,
+    selector::Selector,
+    trust::{NAMESPACE_TRUST, TrustRoot, approvals::Ballot, labels::LabelChange, run::Run},
+};
 use quell_wire::v1::{
-    AnnotateRequest, ApplyRequest, CancelPlanRequest, ChangeHostRequest, CreateOperatorRequest, CreateTokenRequest,
-    DecideRequest, Field, HoldRequest, ReleaseRequest, RenewRequest, ResetBreakerRequest, RevokeOperatorRequest,
-    RunRequest, Sample, field,
+    AnnotateRequest, ApplyRequest, CancelPlanRequest, ChangeHostRequest, ChangeTrustRequest, CreateOperatorRequest,
+    CreateTokenRequest, DecideRequest, Field, HoldRequest, ReleaseRequest, RenewRequest, ResetBreakerRequest,
+    RevokeOperatorRequest, RunRequest, Sample, SignedChange, field,
 };
 use tonic::{Status, transport::Channel};
 
@@ -73,7 +81,7 @@ fn with_open_breaker() -> MemoryStore {
 
 /// A plan that waits for two approvals, and its hash.
 async fn proposed(controller: &Running, operator: &mut Client) -> (String, String) {
-    let request = ApplyRequest { files: vec![file("hot.yaml", POLICY)], ..ApplyRequest::default() };
+    let request = controller.signed_files(vec![file("hot.yaml", POLICY)]);
     let answer = operator.apply(request).await.unwrap().into_inner();
     assert!(answer.errors.is_empty(), "{:?}", answer.errors);
     let agent = controller.agent("planthost1").await;
@@ -90,14 +98,21 @@ async fn proposed(controller: &Running, operator: &mut Client) -> (String, Strin
 }
 
 /// Makes a call that makes sense, or one that makes none.
-async fn call(client: &mut Client, method: &str, makes_sense: bool, plan: &(String, String)) -> Result<(), Status> {
+async fn call(
+    controller: &Running,
+    client: &mut Client,
+    method: &str,
+    makes_sense: bool,
+    plan: &(String, String),
+) -> Result<(), Status> {
     let or = |good: &str, bad: &str| if makes_sense { good.to_owned() } else { bad.to_owned() };
     let reason = "because".to_owned();
     let decide = DecideRequest {
         plan: or(&plan.0, "plan-999"),
         plan_hash: plan.1.clone(),
+        choice: "approve".to_owned(),
+        signature: controller.sign("quell-approval.admin", ballot(&plan.1).as_bytes()),
         reason: reason.clone(),
-        ..DecideRequest::default()
     };
     match method {
         "Approve" => client.approve(decide).await.map(drop),
@@ -107,14 +122,10 @@ async fn call(client: &mut Client, method: &str, makes_sense: bool, plan: &(Stri
             client.apply(ApplyRequest { files, ..ApplyRequest::default() }).await.map(drop)
         }
         "Run" => {
-            let run = RunRequest {
-                action: "exec".into(),
-                selector: or("all", ""),
-                parameters_json: r#"{"argv":["/bin/true"]}"#.into(),
-                reason,
-                ..RunRequest::default()
-            };
-            client.run(run).await.map(drop)
+            let with = serde_json::json!({ "argv": ["/bin/true"] }).as_object().unwrap().clone();
+            let run = controller.signed(&Run::new("r-1".to_owned(), "exec".to_owned(), with, Selector::All));
+            let unsigned = RunRequest { set: None, ..run.clone() };
+            client.run(if makes_sense { run } else { unsigned }).await.map(drop)
         }
         "CancelPlan" => {
             // What was run a moment ago is the second plan.
@@ -141,8 +152,17 @@ async fn call(client: &mut Client, method: &str, makes_sense: bool, plan: &(Stri
         }
         "ChangeHost" => {
             let change = or("label", "explode");
-            let request = ChangeHostRequest { name: "planthost1".into(), change, reason, ..Default::default() };
+            let signed = Some(labels(controller));
+            let request = ChangeHostRequest { name: "planthost1".into(), change, reason, signed };
             client.change_host(request).await.map(drop)
+        }
+        "ChangeTrust" => {
+            let state = controller.decider.state();
+            let root = state.trust.get_max().unwrap().1.root().unwrap();
+            let trust_root = TrustRoot { version: root.version + 1, ..root }.canonical().into_bytes();
+            let signature = controller.sign(NAMESPACE_TRUST, &trust_root);
+            let signatures = if makes_sense { vec![signature] } else { Vec::new() };
+            client.change_trust(ChangeTrustRequest { trust_root, signatures }).await.map(drop)
         }
         "CreateOperator" => {
             let csr_der = authority::new_key().unwrap().1;
@@ -155,6 +175,23 @@ async fn call(client: &mut Client, method: &str, makes_sense: bool, plan: &(Stri
         }
         other => panic!("{other} changes something and is not in this table: say how it is called and what it records"),
     }
+}
+
+/// What a person signs who approves a plan.
+fn ballot(hash: &str) -> String {
+    Ballot { choice: "approve".to_owned(), plan: hash.parse().unwrap() }.canonical()
+}
+
+/// A signed change of the host's labels.
+fn labels(controller: &Running) -> SignedChange {
+    let change = LabelChange {
+        installation: controller.decider.state().meta.installation.clone(),
+        host: "planthost1".parse().unwrap(),
+        version: 1,
+        labels: Default::default(),
+    };
+    let document = change.canonical().into_bytes();
+    SignedChange { signatures: vec![controller.sign(NAMESPACE_TRUST, &document)], document }
 }
 
 /// Waits for a record from a number on.
@@ -195,18 +232,18 @@ async fn every_call_that_changes_something_leaves_a_record_and_so_does_its_refus
     assert!(changing.len() >= 12, "{changing:?}");
     for method in changing {
         let from = controller.decider.head().sequence + 1;
-        call(&mut vera, method, true, &plan).await.expect_err("a viewer may not");
+        call(&controller, &mut vera, method, true, &plan).await.expect_err("a viewer may not");
         let record = refusal(&controller, from, "person:vera", method).await;
         assert!(record.data["reason"].as_str().unwrap().contains("needs the role"), "{record:?}");
 
-        let status = call(&mut admin, method, false, &plan).await.expect_err("it makes no sense");
+        let status = call(&controller, &mut admin, method, false, &plan).await.expect_err("it makes no sense");
         let record = refusal(&controller, from, "person:admin", method).await;
         assert_eq!(record.data["reason"], status.message(), "{record:?}");
 
         // Nobody answers twice for the same plan.
         let (client, actor) = if method == "Deny" { (&mut otto, "person:otto") } else { (&mut admin, "person:admin") };
         let from = controller.decider.head().sequence + 1;
-        call(client, method, true, &plan).await.unwrap_or_else(|status| panic!("{method}: {status}"));
+        call(&controller, client, method, true, &plan).await.unwrap_or_else(|status| panic!("{method}: {status}"));
         let is_it = |record: &Record| record.kind != "requestRefused" && record.actor.to_string() == actor;
         recorded(&controller, from, method, is_it).await;
     }
@@ -225,6 +262,7 @@ async fn joining_and_renewing_leave_records_and_so_do_their_refusals() {
     let join = JoinString {
         addresses: token.addresses,
         ca_fingerprint: token.ca_fingerprint.parse().unwrap(),
+        trust: Digest::of(&std::fs::read(controller.directory.path().join("controller").join(init::TRUST)).unwrap()),
         secret: token.secret,
         labels: Default::default(),
         allow: Default::default(),

@@ -22,11 +22,17 @@ use quell_link::{
     join::JoinString,
     profile::Profile,
     rpc::{agent_service_client::AgentServiceClient, operator_service_client::OperatorServiceClient},
+    signing::SigningKey,
 };
-use quell_model::selector::Labels;
+use quell_model::{
+    digest::Digest,
+    manifest::{self, File, Parsed},
+    selector::Labels,
+    trust::{NAMESPACE_POLICY, PolicySet, TrustRoot, run::Run},
+};
 use quell_wire::v1::{
-    AgentMessage, ControllerMessage, CreateTokenRequest, Hello, Sample, SampleBatch, Welcome, agent_message,
-    controller_message::Body,
+    AgentMessage, ApplyRequest, ControllerMessage, CreateTokenRequest, Hello, ManifestFile, RunRequest, Sample,
+    SampleBatch, SignedSet, Welcome, agent_message, controller_message::Body,
 };
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_stream::wrappers::ReceiverStream;
@@ -134,7 +140,7 @@ pub(crate) async fn start_with(configure: impl FnOnce(&mut Config)) -> Running {
 }
 
 /// Starts a controller with what a store holds already.
-pub(crate) async fn start_from(store: MemoryStore, configure: impl FnOnce(&mut Config)) -> Running {
+pub(crate) async fn start_from(mut store: MemoryStore, configure: impl FnOnce(&mut Config)) -> Running {
     let directory = tempfile::tempdir().unwrap();
     let data_dir = directory.path().join("controller");
     let local = "127.0.0.1:0".parse().unwrap();
@@ -144,11 +150,14 @@ pub(crate) async fn start_from(store: MemoryStore, configure: impl FnOnce(&mut C
         http: local,
         addresses: Vec::new(),
         operator: "admin".to_owned(),
+        allowed_signers: None,
     };
     let profile = init::run(&options, Timestamp::now()).unwrap();
     let inside = Arc::new(Inside::default());
     let mut config = Config::load(&data_dir).unwrap();
     configure(&mut config);
+    let root = TrustRoot::parse(&std::fs::read(data_dir.join(init::TRUST)).unwrap()).unwrap();
+    init::found(&mut store, &root, Timestamp::now()).unwrap();
     let seen = inside.clone();
     let parts = Parts {
         config,
@@ -181,6 +190,41 @@ fn kind(input: &Input) -> String {
 }
 
 impl Running {
+    /// The first operator's signature.
+    pub(crate) fn sign(&self, namespace: &str, bytes: &[u8]) -> String {
+        let profile = Profile::load(&self.profile).unwrap();
+        SigningKey::from_text(profile.signing_key.as_deref().unwrap()).unwrap().sign(namespace, bytes).unwrap()
+    }
+
+    fn signed_set(&self, set: &PolicySet) -> SignedSet {
+        let bytes = set.canonical().into_bytes();
+        SignedSet { signatures: vec![self.sign(NAMESPACE_POLICY, &bytes)], policy_set: bytes }
+    }
+
+    /// A run, signed.
+    pub(crate) fn signed(&self, run: &Run) -> RunRequest {
+        let installation = self.decider.state().meta.installation.clone();
+        let set = PolicySet::of_run(run, &installation, Timestamp::now()).unwrap();
+        RunRequest { run: run.canonical().into_bytes(), set: Some(self.signed_set(&set)) }
+    }
+
+    /// Manifests of a namespace that is empty so far, signed.
+    pub(crate) fn signed_files(&self, files: Vec<ManifestFile>) -> ApplyRequest {
+        let texts = files.iter().map(|file| File { name: file.name.clone(), text: file.text.clone() });
+        let parsed = manifest::parse(&texts.collect::<Vec<_>>()).unwrap();
+        let key = |one: &Parsed| format!("{}/{}", one.manifest.kind(), one.manifest.name().name);
+        let set = PolicySet {
+            installation: self.decider.state().meta.installation.clone(),
+            namespace: parsed[0].manifest.name().namespace.clone(),
+            version: 1,
+            issued: Timestamp::now(),
+            expires: Timestamp::now() + Duration::from_secs(3_600),
+            manifests: parsed.iter().map(|one| (key(one), one.manifest.digest())).collect(),
+            one_shot: None,
+        };
+        ApplyRequest { files, sets: vec![self.signed_set(&set)], ..ApplyRequest::default() }
+    }
+
     /// The first operator.
     pub(crate) async fn operator(&self) -> OperatorServiceClient<Channel> {
         let decider = self.decider.clone();
@@ -197,6 +241,7 @@ impl Running {
         let join = JoinString {
             addresses: token.addresses,
             ca_fingerprint: token.ca_fingerprint.parse().unwrap(),
+            trust: Digest::of(&std::fs::read(self.directory.path().join("controller").join(init::TRUST)).unwrap()),
             secret: token.secret,
             labels,
             allow: Default::default(),

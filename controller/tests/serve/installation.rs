@@ -18,6 +18,7 @@ async fn the_state_knows_its_installation_and_its_first_operator_from_the_start(
         http: local,
         addresses: Vec::new(),
         operator: "mira".to_owned(),
+        allowed_signers: None,
     };
     init::run(&options, Timestamp::now()).unwrap();
     let parts = Parts::open(&data_dir).unwrap();

@@ -1,10 +1,11 @@
 //! What operators get from the controller, and what they are told when it makes no sense.
 
 use quell_link::{authority, identity::Role, profile::Profile, rpc::operator_service_client::OperatorServiceClient};
+use quell_model::{selector::Selector, trust::run::Run};
 use quell_wire::v1::{
-    ApplyRequest, CancelPlanRequest, ChangeHostRequest, CreateOperatorRequest, CreateTokenRequest, DecideRequest,
-    EventsRequest, GetRequest, HoldRequest, ManifestFile, ReleaseRequest, RevokeOperatorRequest, RunRequest,
-    StatusRequest, WhyRequest,
+    ApplyRequest, CancelPlanRequest, ChangeHostRequest, ChangeTrustRequest, CreateOperatorRequest, CreateTokenRequest,
+    DecideRequest, EventsRequest, GetRequest, HoldRequest, ManifestFile, ReleaseRequest, RevokeOperatorRequest,
+    RunRequest, StatusRequest, WhyRequest,
 };
 use tonic::{Code, transport::Channel};
 
@@ -117,8 +118,7 @@ async fn roles_bound_what_an_operator_may_do() {
     viewer.status(StatusRequest {}).await.unwrap();
     let refused = viewer.create_token(token(60_000, 1)).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
-    let run = RunRequest { action: "exec".into(), selector: "all".into(), ..RunRequest::default() };
-    assert_eq!(viewer.run(run).await.unwrap_err().code(), Code::PermissionDenied);
+    assert_eq!(viewer.run(RunRequest::default()).await.unwrap_err().code(), Code::PermissionDenied);
     controller.stop().await.unwrap();
 }
 
@@ -152,15 +152,22 @@ async fn what_makes_no_sense_is_refused_in_one_sentence() {
     let cancel = |plan: &str, reason: &str| CancelPlanRequest { plan: plan.into(), reason: reason.into() };
     refusals.push((Code::NotFound, operator.cancel_plan(cancel("plan-9", "x")).await.err()));
     refusals.push((Code::InvalidArgument, operator.cancel_plan(cancel("plan", "x")).await.err()));
-    let run = |selector: &str, json: &str| RunRequest {
-        action: "exec".into(),
-        selector: selector.into(),
-        parameters_json: json.into(),
-        ..RunRequest::default()
+    let run = |action: &str, with: serde_json::Value| {
+        let with = with.as_object().unwrap().clone();
+        controller.signed(&Run::new("r-1".to_owned(), action.to_owned(), with, Selector::All))
     };
-    refusals.push((Code::InvalidArgument, operator.run(run("", "{}")).await.err()));
-    refusals.push((Code::InvalidArgument, operator.run(run("all", "[1]")).await.err()));
-    refusals.push((Code::InvalidArgument, operator.run(run("all", "{\"a\":")).await.err()));
+    let good = serde_json::json!({ "argv": ["/bin/true"] });
+    refusals.push((Code::InvalidArgument, operator.run(RunRequest::default()).await.err()));
+    refusals.push((Code::InvalidArgument, operator.run(run("explode", good.clone())).await.err()));
+    refusals.push((Code::InvalidArgument, operator.run(run("exec", serde_json::json!({}))).await.err()));
+    let unsigned = RunRequest { set: None, ..run("exec", good.clone()) };
+    refusals.push((Code::PermissionDenied, operator.run(unsigned).await.err()));
+    let other = RunRequest { run: run("exec", serde_json::json!({ "argv": ["/bin/false"] })).run, ..run("exec", good) };
+    refusals.push((Code::PermissionDenied, operator.run(other).await.err()));
+    let label = ChangeHostRequest { name: "nowhere".into(), change: "label".into(), ..Default::default() };
+    refusals.push((Code::InvalidArgument, operator.change_host(label).await.err()));
+    let planted = ChangeTrustRequest { trust_root: b"{}".to_vec(), signatures: Vec::new() };
+    refusals.push((Code::PermissionDenied, operator.change_trust(planted).await.err()));
     let host = |change: &str| ChangeHostRequest {
         name: "nowhere".into(),
         change: change.into(),
@@ -187,12 +194,8 @@ async fn a_plan_is_called_off_by_those_who_may_act() {
     let controller = start().await;
     let mut operator = controller.operator().await;
     let _never_connected = controller.join("planthost1").await;
-    let run = RunRequest {
-        action: "exec".into(),
-        selector: "all".into(),
-        parameters_json: r#"{"argv":["/bin/true"]}"#.into(),
-        ..RunRequest::default()
-    };
+    let with = serde_json::json!({ "argv": ["/bin/true"] }).as_object().unwrap().clone();
+    let run = controller.signed(&Run::new("r-1".to_owned(), "exec".to_owned(), with, Selector::All));
     let made = operator.run(run).await.unwrap().into_inner();
     assert_eq!(made.hold.as_ref().map(|hold| hold.guard.as_str()), Some("online"), "{made:?}");
     let request = |reason: &str| CancelPlanRequest { plan: made.plan_id.clone(), reason: reason.into() };

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use quell_engine::state::HostState;
-use quell_model::digest::Digest;
+use quell_model::{digest::Digest, trust::run::Run};
 use quell_wire::v1::{
     ActionStarted, AgentMessage, ChangeHostRequest, Field, GetRequest, Heartbeat, Hello, HostHold, LogTail, Outcome,
-    OutcomeKind, Preview, RunRequest, Sample, agent_message::Body as Said, controller_message::Body, field,
+    OutcomeKind, Preview, Sample, agent_message::Body as Said, controller_message::Body, field,
 };
 use tonic::Code;
 
@@ -293,14 +293,9 @@ async fn an_order_reaches_its_agent_comes_again_after_a_break_and_ends_once() {
     let identity = controller.join("planthost1").await;
     let mut agent = FakeAgent::welcomed(&identity).await;
     until("connected", || controller.decider.state().hosts["planthost1"].state == HostState::Online).await;
-    let request = RunRequest {
-        action: "exec".to_owned(),
-        selector: "role=orders".to_owned(),
-        parameters_json: "{\"argv\":[\"/bin/true\"]}".to_owned(),
-        reason: "to see".to_owned(),
-        request_id: "r-1".to_owned(),
-        ..RunRequest::default()
-    };
+    let with = serde_json::json!({ "argv": ["/bin/true"] }).as_object().unwrap().clone();
+    let hosts = "role=orders".parse().unwrap();
+    let request = controller.signed(&Run::new("r-1".to_owned(), "exec".to_owned(), with, hosts));
     let mut operator = controller.operator().await;
     let plan = operator.run(request.clone()).await.unwrap().into_inner();
     assert_eq!((plan.targets, plan.hold), (1, None));

@@ -7,7 +7,7 @@ use std::{
     io,
     path::Path,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use quell_controller::{
     audit,
     decider::{Decider, Effects, Failed, Handle, Options},
+    init,
     store::{self, Batch, DiskStore, Error, Fence, Reader, Revision, Row, Store},
 };
 use quell_engine::{
@@ -25,8 +26,15 @@ use quell_engine::{
     input::{Hello, HoldScope, Reply, Request},
     state::Table,
 };
-use quell_link::authority::Authority;
-use quell_model::{digest::Digest, selector::Selector};
+use quell_link::{
+    authority::Authority,
+    signing::{NewKey, SigningKey},
+};
+use quell_model::{
+    digest::Digest,
+    selector::Selector,
+    trust::{NAMESPACE_POLICY, PolicySet, SignedSet, TrustRoot, run::Run},
+};
 
 use super::support::small;
 
@@ -74,11 +82,23 @@ struct Bench {
     directory: tempfile::TempDir,
 }
 
+const INSTALLATION: &str = "installation-1";
+
+/// The key of the one person whom hosts believe.
+static KEY: LazyLock<NewKey> = LazyLock::new(|| NewKey::make("mira").unwrap());
+
 async fn start(options: store::Options) -> Bench {
     let directory = tempfile::tempdir().unwrap();
-    let authority = Authority::create(&directory.path().join("authority"), "installation-1", Timestamp::now()).unwrap();
+    let authority = Authority::create(&directory.path().join("authority"), INSTALLATION, Timestamp::now()).unwrap();
     let mut store = DiskStore::create(directory.path(), options).unwrap();
     store.sign_with(Arc::new(authority)).unwrap();
+    let root = TrustRoot {
+        installation: INSTALLATION.to_owned(),
+        version: 1,
+        allowed_signers: format!("mira {}\n", KEY.public),
+        required: Default::default(),
+    };
+    init::found(&mut store, &root, Timestamp::now()).unwrap();
     let room = Arc::new(Room::default());
     let (sender, effects) = mpsc::channel();
     let sink: Box<dyn Effects> = Box::new(move |effect| drop(sender.send(effect)));
@@ -106,17 +126,12 @@ async fn ask(handle: &Handle, request: Request) -> Result<Reply, Failed> {
 }
 
 fn run(number: u32) -> Request {
-    let with = serde_json::json!({ "argv": ["/bin/true"] });
-    Request::Run {
-        action: "exec".to_owned(),
-        selector: Selector::All,
-        with: with.as_object().unwrap().clone(),
-        waves: vec![],
-        dry_run: false,
-        timeout: Duration::from_secs(30),
-        reason: "because".to_owned(),
-        request_id: format!("request-{number}"),
-    }
+    let with = serde_json::json!({ "argv": ["/bin/true"] }).as_object().unwrap().clone();
+    let run = Run::new(format!("request-{number}"), "exec".to_owned(), with, Selector::All);
+    let bytes = PolicySet::of_run(&run, INSTALLATION, Timestamp::now()).unwrap().canonical().into_bytes();
+    let key = SigningKey::from_text(&KEY.private).unwrap();
+    let signatures = vec![key.sign(NAMESPACE_POLICY, &bytes).unwrap()];
+    Request::Run { run: Box::new(run), set: SignedSet { bytes, signatures } }
 }
 
 fn freeze() -> Request {

@@ -1,7 +1,7 @@
 //! Join strings: what one operator hands to one machine, all of it in one word.
 //!
 //! A join string holds where the controller is, the fingerprint of its CA, the secret that the controller knows by hash
-//! only, the labels that the host will bear and the first allow-list. It is composed at the operator's end, so that
+//! only, the digest of whom the host will believe, the labels that it will bear and the first allow-list. It is composed at the operator's end, so that
 //! neither a machine in the middle nor the controller chooses any of it. A checksum tells a truncated paste from a wrong
 //! one.
 
@@ -27,6 +27,8 @@ pub struct JoinString {
     pub addresses: Vec<String>,
     /// SHA-256 of the public key info of the installation's CA.
     pub ca_fingerprint: Digest,
+    /// Digest of the trust root that the host will believe first.
+    pub trust: Digest,
     /// What the controller trades for a certificate.
     pub secret: String,
     /// The host's labels.
@@ -41,6 +43,7 @@ impl fmt::Debug for JoinString {
         f.debug_struct("JoinString")
             .field("addresses", &self.addresses)
             .field("ca_fingerprint", &self.ca_fingerprint)
+            .field("trust", &self.trust)
             .field("labels", &self.labels)
             .field("allow", &self.allow)
             .finish_non_exhaustive()
@@ -67,6 +70,7 @@ pub enum ParseError {
 struct Content {
     a: Vec<String>,
     f: Digest,
+    t: Digest,
     s: String,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     l: Labels,
@@ -79,6 +83,7 @@ impl fmt::Display for JoinString {
         let content = Content {
             a: self.addresses.clone(),
             f: self.ca_fingerprint,
+            t: self.trust,
             s: self.secret.clone(),
             l: self.labels.clone(),
             w: self.allow.clone(),
@@ -114,6 +119,7 @@ impl FromStr for JoinString {
         Ok(Self {
             addresses: content.a,
             ca_fingerprint: content.f,
+            trust: content.t,
             secret: content.s,
             labels: content.l,
             allow: content.w,
@@ -168,6 +174,7 @@ mod tests {
         JoinString {
             addresses: vec!["127.0.0.1:7443".into(), "[::1]:7443".into()],
             ca_fingerprint: Digest::of(b"ca"),
+            trust: Digest::of(b"trust"),
             secret: new_secret().unwrap(),
             labels: BTreeMap::from([("role".into(), "orders".into())]),
             allow: BTreeMap::from([("actions".into(), vec!["service.restart".into()])]),

@@ -8,6 +8,7 @@
 //! - the audit log's heads are signed by the same authority, and by nobody else: [`audit`];
 //! - a host's key is made on the host and never leaves it, and a join secret is shown only to the controller that the
 //!   join string names: [`join`] and [`client`];
+//! - what people sign is signed with their own SSH keys: [`signing`];
 //! - certificates are renewed and replaced without dropping a stream, a revoked peer is cut within a second, and every
 //!   limit of the listening side is written down: [`server`].
 
@@ -22,6 +23,7 @@ pub mod join;
 mod pem;
 pub mod profile;
 pub mod server;
+pub mod signing;
 
 /// The generated clients and servers of the contract; the messages are those of [`quell_wire::v1`].
 #[allow(

@@ -31,6 +31,13 @@ pub struct Profile {
     pub chain: String,
     /// The private key, PEM.
     pub key: String,
+    /// RFC 8785 JSON of a trust root that the operator believes: where the way to the newest one begins.
+    #[serde(default)]
+    pub trust: String,
+    /// The key that signs what the operator applies, runs and approves, in OpenSSH's format; absent: the operator has
+    /// one of their own, which is the better place for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing_key: Option<String>,
 }
 
 impl std::fmt::Debug for Profile {
@@ -60,6 +67,8 @@ impl Profile {
             roots: pem::encode_certificates(roots),
             chain: pem::encode_certificates(chain),
             key: key_pem,
+            trust: String::new(),
+            signing_key: None,
         }
     }
 

@@ -5,9 +5,12 @@ mod common;
 
 use std::{os::unix::fs::MetadataExt as _, sync::atomic::Ordering, time::Duration};
 
-use common::{Controller, Session, call};
+use common::{Controller, Session, call, key_of, trust_root};
 use jiff::Timestamp;
 use quell_link::client::{self, AgentIdentity, Error};
+use quell_model::trust::TrustRoot;
+use quell_wire::v1::TrustRootStep;
+use ssh_key::{HashAlg, LineEnding, SshSig};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -48,6 +51,38 @@ async fn what_the_controller_refuses_is_said_and_leaves_no_identity() {
         assert!(!error.is_transient());
         assert!(matches!(AgentIdentity::load(&directory), Err(Error::NotJoined(_))));
     }
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_host_believes_whom_its_join_string_names_and_nobody_whom_a_controller_plants() {
+    let controller = Controller::start().await;
+    let first = trust_root("ada");
+    let second = TrustRoot { version: 2, ..trust_root("bob") };
+    let step = |root: &TrustRoot, by: Option<&str>| {
+        let bytes = root.canonical().into_bytes();
+        let sign = |person| SshSig::sign(&key_of(person), "quell-trust", HashAlg::Sha512, &bytes).unwrap();
+        let signatures = by.map(|person| sign(person).to_pem(LineEnding::LF).unwrap()).into_iter().collect();
+        TrustRootStep { root: bytes, signatures }
+    };
+    let say = |steps: Vec<TrustRootStep>| *controller.registry.trust.lock().unwrap() = steps;
+    for planted in [
+        Vec::new(),
+        vec![step(&trust_root("eve"), None)],
+        vec![step(&first, None), step(&TrustRoot { version: 2, ..trust_root("eve") }, Some("eve"))],
+        vec![step(&first, None), step(&second, None)],
+    ] {
+        say(planted);
+        let directory = controller.directory("planted");
+        let error = client::join(&controller.token(1), "planted".parse().unwrap(), &directory).await.unwrap_err();
+        assert!(error.to_string().contains("trust root"), "{error}");
+        assert!(matches!(AgentIdentity::load(&directory), Err(Error::NotJoined(_))));
+        controller.registry.beliefs.lock().unwrap().hosts.clear();
+    }
+    say(vec![step(&first, None), step(&second, Some("ada"))]);
+    let directory = controller.directory("honest");
+    let joined = client::join(&controller.token(1), "honest".parse().unwrap(), &directory).await.unwrap();
+    assert_eq!(joined.trust, second);
     controller.stop().await;
 }
 

@@ -39,6 +39,42 @@ impl Selector {
     }
 }
 
+/// The text is not a selector.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseError {
+    /// Nothing was written, which is nobody; as an order that is a slip.
+    #[error("an empty selector is no host at all; write key=value, or all for every host")]
+    Empty,
+    /// A part is not a pair.
+    #[error("{0:?} in the selector is not key=value (all means every host)")]
+    NotAPair(String),
+    /// A label is there twice.
+    #[error("label {0:?} is twice in the selector")]
+    Twice(String),
+}
+
+/// The form that people type: `role=web,zone=a`, or `all`.
+impl std::str::FromStr for Selector {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        match text.trim() {
+            "" => Err(ParseError::Empty),
+            "all" => Ok(Self::All),
+            pairs => {
+                let mut labels = Labels::new();
+                for pair in pairs.split(',') {
+                    let (key, value) = pair.split_once('=').ok_or_else(|| ParseError::NotAPair(pair.to_owned()))?;
+                    if labels.insert(key.trim().to_owned(), value.trim().to_owned()).is_some() {
+                        return Err(ParseError::Twice(key.trim().to_owned()));
+                    }
+                }
+                Ok(Self::labels(labels))
+            }
+        }
+    }
+}
+
 /// A choice of hosts, of which at most `pick` are taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placement {

@@ -3,7 +3,7 @@
 use quell_model::policy::Mode;
 
 use super::Context;
-use crate::{breaker::effective_mode, state::Hold};
+use crate::{breaker::effective_mode, state::Hold, trust};
 
 pub(super) fn verdict(context: &Context<'_>) -> Option<Hold> {
     let name = context.plan.policy.as_ref()?;
@@ -15,10 +15,12 @@ pub(super) fn verdict(context: &Context<'_>) -> Option<Hold> {
         ));
     };
     let policy = &compiled.policy;
-    let mode = effective_mode(context.view.state, policy);
+    let mode = effective_mode(context.view.state, context.view.now, policy);
+    let (signed, unsigned_because) = trust::signed_mode(context.view.state, context.view.now, policy);
     let why = match (context.view.state.breakers.get(&policy.name), &context.view.state.meta.observe_only) {
         (_, Some(reason)) => format!(" ({reason})"),
         (Some(breaker), None) => format!(" (the breaker is open: {})", breaker.reason),
+        (None, None) if signed < policy.mode => format!(" ({})", unsigned_because.unwrap_or_default()),
         (None, None) => String::new(),
     };
     match mode {

@@ -7,7 +7,9 @@ use crate::{
     id::{CommandId, IncidentId, PlanId},
     scope::{Notes, Site, View},
     service,
-    state::{AlsoDisturbed, CommandRow, CommandState, DisturbLimit, Hold, PlanRow, PlanState, PlannedOnce},
+    state::{
+        AlsoDisturbed, CommandRow, CommandState, DisturbLimit, Hold, PlanRow, PlanState, PlannedOnce, RunEvidence,
+    },
     values,
     windows::{Compiled, place},
 };
@@ -97,7 +99,7 @@ pub(crate) fn make(view: View<'_>, wanted: &Wanted<'_>, id: PlanId) -> Result<Ca
 
 /// Adds the approval that a plan needs: always in propose, else when its rung says so or nobody knows.
 fn with_needs(mut candidate: Candidate, view: View<'_>, site: &Site<'_>, rung: &Rung) -> Candidate {
-    let mode = breaker::effective_mode(view.state, &site.compiled.policy);
+    let mode = breaker::effective_mode(view.state, view.now, &site.compiled.policy);
     let asked = rung
         .approval
         .as_ref()
@@ -120,6 +122,7 @@ pub(crate) struct Order {
     pub(crate) requester: String,
     pub(crate) reason: String,
     pub(crate) request_id: String,
+    pub(crate) evidence: RunEvidence,
 }
 
 /// Makes the plan of a person's run: a one-shot policy of one step.
@@ -133,6 +136,7 @@ pub(crate) fn manual(view: View<'_>, order: Order, id: PlanId) -> Candidate {
     plan.requester = Some(order.requester);
     plan.reason = order.reason;
     plan.request_id = order.request_id;
+    plan.evidence = Some(order.evidence);
     plan.dry_run = order.dry_run;
     plan.waves = if order.waves.is_empty() { RUN_WAVES.to_vec() } else { order.waves };
     plan.settle = RUN_SETTLE;
@@ -181,6 +185,7 @@ fn blank(view: View<'_>, id: PlanId, target: Target) -> PlanRow {
         hold: None,
         dry_run: false,
         request_id: String::new(),
+        evidence: None,
         hosts: Vec::new(),
         service: None,
         also: Vec::new(),
@@ -396,7 +401,7 @@ fn exact_plan(view: View<'_>, plan: &PlanRow, commands: &[CommandRow]) -> ExactP
         max_errors: plan.max_errors,
         dry_run: plan.dry_run,
         previews: BTreeMap::new(),
-        run: None,
+        run: plan.evidence.as_ref().map(|evidence| Digest::of(evidence.run.as_bytes())),
     }
 }
 

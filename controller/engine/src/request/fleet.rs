@@ -1,7 +1,7 @@
 //! Hosts, join tokens and operators.
 
 use jiff::Timestamp;
-use quell_model::{digest::Digest, name::HostName, selector::Labels};
+use quell_model::{digest::Digest, name::HostName, selector::Labels, trust::labels::LabelChange};
 
 use super::who;
 use crate::{
@@ -10,7 +10,8 @@ use crate::{
     host,
     id::TokenId,
     input::{Refusal, Reply},
-    state::{HostRow, HostState, OperatorRow, TokenRow},
+    state::{HostRow, HostState, OperatorRow, SignedDocument, TokenRow},
+    trust,
     turn::{Subject, Turn},
     windows::is_enrolled,
 };
@@ -64,6 +65,8 @@ pub(crate) fn enrol(turn: &mut Turn<'_>, newcomer: Newcomer) -> Result<Reply, Re
         held: None,
         acknowledged: 0,
         no_data_since: None,
+        trust_version: 0,
+        relabelled: None,
     };
     turn.draft.put(name.clone(), row);
     turn.record(Entry::new("hostEnrolled", Actor::Agent(name.clone()), text).id("host", &name).id("token", token.id));
@@ -145,19 +148,24 @@ pub(crate) fn create_token(
     Ok(Reply::Token(id))
 }
 
-/// Gives a host its labels, all of them.
+/// Gives a host its labels, all of them, as they were signed; the host takes them in by itself.
 ///
 /// # Errors
-/// There is no such host.
-pub(crate) fn relabel(turn: &mut Turn<'_>, actor: &Actor, name: &HostName, labels: Labels) -> Result<Reply, Refusal> {
-    if turn.state().hosts.get(name).is_none_or(|row| !is_enrolled(row)) {
-        return Err(Refusal::NotFound(format!("there is no host {name}")));
-    }
-    let data = serde_json::json!({ "labels": labels });
-    turn.draft.change::<HostRow>(name, |row| row.labels = labels);
+/// There is no such host, or those whom hosts believe have not signed it.
+pub(crate) fn relabel(turn: &mut Turn<'_>, actor: &Actor, change: SignedDocument) -> Result<Reply, Refusal> {
+    let LabelChange { host: name, version, labels, .. } = trust::label_change(turn, &change)?;
+    let data = serde_json::json!({ "labels": labels, "version": version });
+    turn.draft.change::<HostRow>(&name, |row| {
+        row.labels = labels;
+        row.relabelled = Some((version, change));
+    });
     turn.record(
-        Entry::new("hostRelabelled", actor.clone(), format!("{name} has other labels")).id("host", name).data(data),
+        Entry::new("hostRelabelled", actor.clone(), format!("{name} has other labels")).id("host", &name).data(data),
     );
+    let has_session = turn.state().hosts.get(&name).is_some_and(|row| row.state == HostState::Online);
+    if has_session {
+        trust::owed(turn, &name, u64::MAX, version - 1);
+    }
     turn.touch_live();
     Ok(Reply::Done)
 }

@@ -1,8 +1,9 @@
 //! A person's run: a one-shot policy that expires, on the same path as everything else.
 
-use std::time::Duration;
-
-use quell_model::{name::HostName, selector::Selector};
+use quell_model::{
+    name::HostName,
+    trust::{run::Run, set::SignedSet},
+};
 
 use super::who;
 use crate::{
@@ -11,57 +12,42 @@ use crate::{
     input::{Refusal, Reply},
     plan::{self, Order},
     state::{PlanRow, PlanState},
+    trust,
     turn::Turn,
     windows::place,
 };
 
-/// How long a step may take when the person says nothing.
-const TIMEOUT: Duration = Duration::from_secs(300);
-
-/// What a person wants to be run.
-#[derive(Debug)]
-pub(crate) struct Wish {
-    pub(crate) action: String,
-    pub(crate) selector: Selector,
-    pub(crate) with: serde_json::Map<String, serde_json::Value>,
-    pub(crate) waves: Vec<u32>,
-    pub(crate) dry_run: bool,
-    pub(crate) timeout: Duration,
-    pub(crate) reason: String,
-    pub(crate) request_id: String,
-}
-
 /// Makes the plan of a person's run, and starts it when nothing holds it.
 ///
 /// # Errors
-/// It means nobody, or is not complete.
-pub(crate) fn run(turn: &mut Turn<'_>, actor: &Actor, wish: Wish) -> Result<Reply, Refusal> {
+/// It means nobody, is not complete, or is not signed by somebody who may.
+pub(crate) fn run(turn: &mut Turn<'_>, actor: &Actor, run: &Run, signed: &SignedSet) -> Result<Reply, Refusal> {
     let Actor::Person(requester) = actor else {
         return Err(Refusal::Forbidden("only a person runs an action by hand".to_owned()));
     };
-    if let Some(plan) = earlier(turn.state(), requester, &wish.request_id) {
+    if let Some(plan) = earlier(turn.state(), requester, &run.id) {
         return Ok(answer(plan));
     }
-    let hosts: Vec<HostName> = place(turn.state(), &wish.selector, None);
+    run.check().map_err(|wrong| Refusal::Invalid(wrong.to_string()))?;
+    let evidence = trust::run_evidence(turn.state(), turn.now, run, signed)?;
+    let hosts: Vec<HostName> = place(turn.state(), &run.hosts, None);
     if hosts.is_empty() {
         return Err(Refusal::Invalid(
             "the selector means no host; nothing is run (write `all` for every host)".to_owned(),
         ));
     }
-    if wish.waves.contains(&0) {
-        return Err(Refusal::Invalid("a wave of no hosts never ends; give sizes from 1".to_owned()));
-    }
     let id = PlanId(turn.state().meta.counters.get("plan").copied().unwrap_or(0) + 1);
     let order = Order {
-        action: wish.action,
-        with: wish.with,
+        action: run.action.clone(),
+        with: run.with.clone(),
         hosts,
-        waves: wish.waves,
-        timeout: if wish.timeout.is_zero() { TIMEOUT } else { wish.timeout },
-        dry_run: wish.dry_run,
+        waves: run.waves.clone(),
+        timeout: run.timeout(),
+        dry_run: run.dry_run,
         requester: who(actor),
-        reason: wish.reason,
-        request_id: wish.request_id,
+        reason: run.reason.clone(),
+        request_id: run.id.clone(),
+        evidence,
     };
     let candidate = plan::manual(turn.view(), order, id);
     let id = plan::commit(turn, candidate, PlanState::Held);

@@ -6,6 +6,8 @@ use jiff::Timestamp;
 use quell_model::{digest::Digest, name::HostName, selector::Labels};
 use serde::{Deserialize, Serialize};
 
+use super::SignedDocument;
+
 /// A host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -37,6 +39,12 @@ pub struct HostRow {
     /// Highest session sequence number whose content is durably taken in.
     #[serde(default)]
     pub acknowledged: u64,
+    /// Version of the trust root that its agent believes, as far as it said.
+    #[serde(default)]
+    pub trust_version: u64,
+    /// The last signed change of its labels, with its version; absent: they are those of its join.
+    #[serde(default)]
+    pub relabelled: Option<(u64, SignedDocument)>,
     /// Since when its samples are missing, once that was said.
     #[serde(default)]
     pub no_data_since: Option<Timestamp>,

@@ -10,7 +10,7 @@ use quell_model::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::Hold;
+use super::{Hold, RunEvidence};
 use crate::id::{CommandId, IncidentId, PlanId};
 
 /// An exact plan.
@@ -81,6 +81,9 @@ pub struct PlanRow {
     /// Identifier of the request that asked for it.
     #[serde(default)]
     pub request_id: String,
+    /// What a person signed; absent for a policy's plan, behind which its namespace's set stands.
+    #[serde(default)]
+    pub evidence: Option<RunEvidence>,
     /// Hosts disturbed: counted for `disturb`. In the order of their names, each once.
     #[serde(default)]
     pub hosts: Vec<HostName>,
@@ -210,6 +213,9 @@ pub struct Needs {
     pub remind: Option<Duration>,
     /// When they were last.
     pub reminded_at: Timestamp,
+    /// Whether a vote must be signed; agents ask for that too.
+    #[serde(default)]
+    pub signed: bool,
 }
 
 /// A vote on a plan.
@@ -225,4 +231,7 @@ pub struct Vote {
     pub reason: String,
     /// Whether it is a no.
     pub denied: bool,
+    /// SSHSIG signature over the ballot, armoured, where it was signed.
+    #[serde(default)]
+    pub signature: Option<String>,
 }

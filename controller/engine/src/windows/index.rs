@@ -128,6 +128,12 @@ impl Index {
         self.probes.get(key)
     }
 
+    /// The policies of a namespace.
+    pub(crate) fn policies_of(&self, namespace: &str) -> Vec<Arc<Compiled>> {
+        let of_namespace = |compiled: &&Arc<Compiled>| compiled.policy.name.namespace.as_str() == namespace;
+        self.policies.values().filter(of_namespace).cloned().collect()
+    }
+
     /// The probes of a host.
     pub(crate) fn assignments(&self, host: &HostName) -> &[Assignment] {
         self.assigned.get(host).map_or(&[], Vec::as_slice)

@@ -168,17 +168,10 @@ fn what_cannot_be_called_off_says_why() {
 #[test]
 fn a_persons_run_is_called_off_too() {
     let mut world = midway(POLICY);
-    let request = Request::Run {
-        action: "log.rotate".to_owned(),
-        selector: Selector::labels([("role".to_owned(), "web".to_owned())].into()),
-        with: serde_json::Map::new(),
-        waves: vec![1],
-        dry_run: false,
-        timeout: Duration::ZERO,
-        reason: "full".to_owned(),
-        request_id: String::new(),
-    };
-    world.ask("bob", request).unwrap();
+    let web = Selector::labels([("role".to_owned(), "web".to_owned())].into());
+    let mut run = world.a_run("log.rotate", web, serde_json::Value::Null);
+    run.waves = vec![1];
+    world.run_by("bob", run).unwrap();
     world.run("10s");
     cancel(&mut world, 2).unwrap();
     world.run("10m");

@@ -1,16 +1,12 @@
 //! Disturbance is counted per service, over all plans and people: many small plans do not escape what one large plan
 //! may not do.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
-use quell_engine::{
-    id::PlanId,
-    input::{Reply, Request},
-    state::PlanState,
-};
+use quell_engine::{id::PlanId, input::Reply, state::PlanState};
 use quell_model::selector::Selector;
 
-use crate::world::World;
+use crate::world::{World, signing};
 
 const SERVICE: &str = "
 apiVersion: quell/v1
@@ -54,17 +50,10 @@ fn farm(database: u32) -> World {
 }
 
 fn run(world: &mut World, number: usize, with: &serde_json::Value) -> PlanId {
-    let request = Request::Run {
-        action: if with.get("argv").is_some() { "exec" } else { "service.restart" }.to_owned(),
-        selector: Selector::labels([("number".to_owned(), number.to_string())].into()),
-        with: with.as_object().unwrap().clone(),
-        waves: Vec::new(),
-        dry_run: false,
-        timeout: Duration::ZERO,
-        reason: "kernel".to_owned(),
-        request_id: String::new(),
-    };
-    match world.ask("ada", request) {
+    let action = if with.get("argv").is_some() { "exec" } else { "service.restart" };
+    let hosts = Selector::labels([("number".to_owned(), number.to_string())].into());
+    let run = world.a_run(action, hosts, with.clone());
+    match world.run_by("ada", run) {
         Ok(Reply::Plan { plan, .. }) => plan,
         other => panic!("{other:?}"),
     }
@@ -150,21 +139,13 @@ fn what_is_under_way_counts_with_the_hosts_that_it_will_come_to() {
     let mut world = farm(0);
     for number in 1..=4 {
         let labels = [("web", "member"), ("number", &*number.to_string()), ("batch", "yes")];
-        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let name = format!("web{number}").parse().unwrap();
-        world.ask("admin", Request::Relabel { name, labels }).unwrap();
+        let request = signing::relabel("admin", &world.state, &format!("web{number}"), &labels);
+        world.ask("admin", request).unwrap();
     }
-    let request = Request::Run {
-        action: "exec".to_owned(),
-        selector: Selector::labels([("batch".to_owned(), "yes".to_owned())].into()),
-        with: anything().as_object().unwrap().clone(),
-        waves: vec![1],
-        dry_run: false,
-        timeout: Duration::ZERO,
-        reason: "kernel".to_owned(),
-        request_id: String::new(),
-    };
-    world.ask("ada", request).unwrap();
+    let batch = Selector::labels([("batch".to_owned(), "yes".to_owned())].into());
+    let mut run_of_four = world.a_run("exec", batch, anything());
+    run_of_four.waves = vec![1];
+    world.run_by("ada", run_of_four).unwrap();
     world.run("5s");
     assert_eq!(disturbed(&world).len(), 1, "{}", world.story());
     let plan = run(&mut world, 9, &serde_json::json!({ "service": "web" }));

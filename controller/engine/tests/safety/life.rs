@@ -86,17 +86,9 @@ impl Deed {
 
 fn run(farm: &mut Farm, host: usize) {
     let number = (host % farm.hosts.len()).to_string();
-    let request = Request::Run {
-        action: "service.restart".to_owned(),
-        selector: Selector::labels([("number".to_owned(), number)].into()),
-        with: serde_json::json!({ "service": "web" }).as_object().unwrap().clone(),
-        waves: Vec::new(),
-        dry_run: false,
-        timeout: Duration::from_secs(30),
-        reason: "it looks slow".to_owned(),
-        request_id: String::new(),
-    };
-    farm.world.ask("ann", request).unwrap();
+    let hosts = Selector::labels([("number".to_owned(), number)].into());
+    let run = farm.world.a_run("service.restart", hosts, serde_json::json!({ "service": "web" }));
+    farm.world.run_by("ann", run).unwrap();
 }
 
 fn hold(farm: &mut Farm, scope: HoldScope, seconds: u32) {

@@ -81,6 +81,7 @@ fn a_plan_starts_only_with_distinct_people_of_the_role() {
                     let hash = if *right_hash { world.state.plans[&plan].hash } else { Digest::of(b"another plan") };
                     let roles = if *has_role { vec!["compliance".to_owned()] } else { vec!["networking".to_owned()] };
                     let before = world.state.clone();
+                    let signature = Some(world.sign_vote(name, plan, *choice));
                     let answer = world.ask(
                         name,
                         Request::Decide {
@@ -90,6 +91,7 @@ fn a_plan_starts_only_with_distinct_people_of_the_role() {
                             reason: String::new(),
                             approve: *approve,
                             roles,
+                            signature,
                         },
                     );
                     if answer.is_ok() {

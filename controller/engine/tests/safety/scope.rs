@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use quell_engine::input::{Refusal, Reply, Request};
+use quell_engine::input::{Refusal, Reply};
 use quell_model::{name::HostName, selector::Selector};
 
 use super::farm::over;
@@ -52,17 +52,8 @@ fn a_run_covers_whom_its_selector_means_and_nobody_else() {
         }
         let meant = meant(&selector, &hosts);
         let records = world.records.len();
-        let request = Request::Run {
-            action: "exec".to_owned(),
-            selector,
-            with: serde_json::json!({ "argv": ["/bin/true"] }).as_object().unwrap().clone(),
-            waves: Vec::new(),
-            dry_run: false,
-            timeout: std::time::Duration::from_secs(30),
-            reason: "why not".to_owned(),
-            request_id: String::new(),
-        };
-        match world.ask("ann", request) {
+        let run = world.a_run("exec", selector, serde_json::json!({ "argv": ["/bin/true"] }));
+        match world.run_by("ann", run) {
             Ok(Reply::Plan { targets, .. }) => {
                 assert_eq!(targets as usize, meant.len());
                 assert!(!meant.is_empty());

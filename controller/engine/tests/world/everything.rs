@@ -14,7 +14,7 @@ impl World {
         let labels = [("orders", "here"), ("app", "here"), ("ops", "here")];
         let labels = [&labels[..], &[("observer", "dns"), ("serves", "dns"), ("dns", "dns1")]].concat();
         world.join(HOST, &labels);
-        world.apply_canonical(shop::on_one_host());
+        world.put(shop::on_one_host(), Vec::new());
         world.set(
             HOST,
             "host",

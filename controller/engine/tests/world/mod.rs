@@ -16,6 +16,7 @@
 mod everything;
 mod fleet;
 mod shop;
+pub mod signing;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,12 +28,17 @@ use quell_engine::{
     Actor, Change, Effect, Explanation, Input, State, Step, Windows, check,
     id::{CommandId, IncidentId, PlanId},
     input::{Hello, Refusal, Reply, Request, Sample, WhyQuestion},
-    state::{CommandRow, CommandState, IncidentRow, Message, Outcome, OutcomeKind, PlanRow, PlanState},
+    state::{
+        CommandRow, CommandState, IncidentRow, Message, Outcome, OutcomeKind, PlanRow, PlanState, SignedDocument,
+        TrustRow,
+    },
 };
 use quell_model::{
     digest::Digest,
     name::{FullName, HostName},
     probe::ProbeKey,
+    selector::Selector,
+    trust::run::Run,
     value::{Fields, Truth, Value},
 };
 
@@ -50,6 +56,7 @@ enum Event {
 
 /// Everything.
 pub struct World {
+    begun: Timestamp,
     pub now: Timestamp,
     pub state: State,
     pub windows: Windows,
@@ -57,6 +64,8 @@ pub struct World {
     pub facts: Facts,
     pub records: Vec<Change>,
     pub messages: Vec<Message>,
+    /// What hosts were told to believe.
+    pub believed: Vec<(HostName, SignedDocument)>,
     /// Whether the fleet's answers and samples reach the controller.
     pub controller_is_up: bool,
     /// Whether every step is compared with a replay of its records (slow for long runs).
@@ -92,6 +101,7 @@ impl World {
     /// A controller that has just started, alone, at this moment.
     pub fn begin(at: &str) -> Self {
         let mut world = Self {
+            begun: Timestamp::UNIX_EPOCH,
             now: at.parse().expect("a time with its offset"),
             state: State::default(),
             windows: Windows::default(),
@@ -99,6 +109,7 @@ impl World {
             facts: Facts::default(),
             records: Vec::new(),
             messages: Vec::new(),
+            believed: Vec::new(),
             controller_is_up: true,
             compares: true,
             batches: false,
@@ -111,7 +122,8 @@ impl World {
             samples: 0,
             watch: None,
         };
-        std::sync::Arc::make_mut(&mut world.state.meta).installation = "test".to_owned();
+        world.begun = world.now;
+        found(&mut world.state, world.begun);
         world.step(Input::Started { restored: false });
         world
     }
@@ -194,6 +206,9 @@ impl World {
                     agent.connected = false;
                     agent.banned = true;
                 }
+            }
+            Effect::Believe { host, changes } => {
+                self.believed.extend(changes.into_iter().map(|change| (host.clone(), change)));
             }
             Effect::WakeAt(at) => self.wake = Some(at),
         }
@@ -449,7 +464,7 @@ impl World {
     /// after a second.
     pub fn restart(&mut self) {
         let mut state = State::default();
-        std::sync::Arc::make_mut(&mut state.meta).installation = "test".to_owned();
+        found(&mut state, self.begun);
         for write in self.records.iter().flat_map(|change| &change.writes) {
             state.apply(write).expect("what was recorded can be read");
         }
@@ -485,7 +500,31 @@ impl World {
     fn decide(&mut self, person: &str, roles: &[&str], plan: PlanId, approve: bool) -> Result<Reply, Refusal> {
         let hash = self.state.plans.get(&plan).map(|row| row.hash).unwrap_or_default();
         let roles = roles.iter().map(|role| (*role).to_owned()).collect();
-        self.ask(person, Request::Decide { plan, hash, choice: None, reason: "seen".to_owned(), approve, roles })
+        let signature = approve.then(|| self.sign_vote(person, plan, None));
+        let reason = "seen".to_owned();
+        self.ask(person, Request::Decide { plan, hash, choice: None, reason, approve, roles, signature })
+    }
+
+    /// A person's signature for a choice (absent: the first) about a plan as it stands.
+    pub fn sign_vote(&self, person: &str, plan: PlanId, choice: Option<&str>) -> String {
+        let row = self.state.plans.get(&plan);
+        let needs = row.and_then(|row| row.needs.as_ref());
+        let role = needs.map_or("operator", |needs| needs.role.as_str());
+        let first = needs.and_then(|needs| needs.choices.first()).map_or("approve", String::as_str);
+        signing::vote(person, role, row.map(|row| row.hash).unwrap_or_default(), choice.unwrap_or(first))
+    }
+
+    /// A person's run of an action, to be signed; its identifier is new.
+    pub fn a_run(&mut self, action: &str, hosts: Selector, with: serde_json::Value) -> Run {
+        self.count += 1;
+        let with = with.as_object().cloned().unwrap_or_default();
+        Run::new(format!("run-{}", self.count), action.to_owned(), with, hosts)
+    }
+
+    /// A person signs a run and asks for it.
+    pub fn run_by(&mut self, person: &str, run: Run) -> Result<Reply, Refusal> {
+        let request = signing::order(person, &self.state, self.now, run);
+        self.ask(person, request)
     }
 
     /// Why a policy does what it does, worst target first.
@@ -608,17 +647,18 @@ impl World {
 
     /// Applies manifests written in YAML.
     pub fn apply(&mut self, yaml: &str) {
-        self.apply_canonical(shop::canonical("test.yaml", yaml, &BTreeMap::new()));
+        self.put(shop::canonical("test.yaml", yaml, &BTreeMap::new()), Vec::new());
     }
 
-    fn apply_canonical(&mut self, put: Vec<String>) {
-        self.ask("admin", Request::Apply { put, remove: Vec::new() }).unwrap();
+    fn put(&mut self, put: Vec<String>, remove: Vec<(String, FullName)>) {
+        let request = signing::apply("admin", &self.state, self.now, put, remove);
+        self.ask("admin", request).unwrap();
     }
 
     /// Removes a manifest.
     pub fn remove(&mut self, kind: &str, name: &str) {
         let name: FullName = format!("plants/{name}").parse().unwrap();
-        self.ask("admin", Request::Apply { put: Vec::new(), remove: vec![(kind.to_owned(), name)] }).unwrap();
+        self.put(Vec::new(), vec![(kind.to_owned(), name)]);
     }
 
     /// Applies the shop's own policies, with some of their values set otherwise.
@@ -628,13 +668,21 @@ impl World {
 
     /// Applies some of the shop's files.
     pub fn apply_files(&mut self, files: &[&str], set: &[(&str, &str)]) {
-        self.apply_canonical(shop::files(files, set));
+        self.put(shop::files(files, set), Vec::new());
     }
 
     /// The kinds of the records, each once.
     pub fn kinds(&self) -> BTreeSet<&'static str> {
         self.records.iter().map(|record| record.kind).collect()
     }
+}
+
+/// What `init` leaves: which installation this is, and whom its hosts believe first.
+fn found(state: &mut State, at: Timestamp) {
+    std::sync::Arc::make_mut(&mut state.meta).installation = "test".to_owned();
+    let canonical = signing::root("test").canonical();
+    let root = TrustRow { canonical, signatures: Vec::new(), at, by: "init".to_owned() };
+    state.put(1, Some(std::sync::Arc::new(root)));
 }
 
 /// `90s`, `5m`, `2h`, `3d` as a span.

@@ -9,16 +9,27 @@ use quell_link::{
     rpc::enrolment_service_server::EnrolmentServiceServer,
     server::{Options, Tls, serve},
 };
-use quell_model::selector::Labels;
+use quell_model::{selector::Labels, trust::TrustRoot};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, service::Routes};
 
 use super::*;
 use crate::{
     decider::{self, Decider},
+    init,
     rpc::Gate,
     store::MemoryStore,
 };
+
+fn root() -> TrustRoot {
+    TrustRoot {
+        installation: "i-1".to_owned(),
+        version: 1,
+        allowed_signers: "ada ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFUytXdwBGOOFzJlhf0ccHOi61KClquXKt0dRdEAtvfJ\n"
+            .to_owned(),
+        required: BTreeMap::new(),
+    }
+}
 
 struct Controller {
     decider: Decider,
@@ -35,7 +46,9 @@ impl Controller {
         let scratch = tempfile::tempdir().unwrap();
         let authority = Arc::new(Authority::create(&scratch.path().join("ca"), "i-1", Timestamp::now()).unwrap());
         let effects = Box::new(|_: Effect| {});
-        let decider = Decider::start(decider::Options::new(Box::new(MemoryStore::new()), effects, "a test")).unwrap();
+        let mut store = MemoryStore::new();
+        init::found(&mut store, &root(), Timestamp::now()).unwrap();
+        let decider = Decider::start(decider::Options::new(Box::new(store), effects, "a test")).unwrap();
         let handle = decider.handle();
         let tls = Tls::new(Arc::clone(&authority), vec!["127.0.0.1".to_owned()], Timestamp::now()).unwrap();
         let service = Enrolments::new(handle.clone(), Arc::clone(&authority));
@@ -68,6 +81,7 @@ impl Controller {
         JoinString {
             addresses: vec![self.address.clone()],
             ca_fingerprint: self.authority.fingerprint(),
+            trust: root().digest(),
             secret,
             labels,
             allow: BTreeMap::new(),
@@ -271,6 +285,7 @@ async fn the_first_operator_is_admitted_once_and_can_call() {
         http: "127.0.0.1:7480".parse().unwrap(),
         addresses: Vec::new(),
         operator: "ada".to_owned(),
+        allowed_signers: None,
     };
     crate::init::run(&options, Timestamp::now()).unwrap();
     crate::init::admit_pending(&data_dir, &controller.handle).await.unwrap();

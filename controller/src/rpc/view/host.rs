@@ -39,6 +39,8 @@ impl Viewer<'_> {
                 .as_ref()
                 .filter(|(_, until)| *until > self.now)
                 .map(|(reason, until)| format!("{reason} (by the host's administrator, until {})", time(*until))),
+            label_version: row.relabelled.as_ref().map_or(0, |(version, _)| *version),
+            trust_version: row.trust_version,
         }
     }
 

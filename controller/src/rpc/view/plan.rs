@@ -35,6 +35,7 @@ impl Viewer<'_> {
     /// One plan.
     pub fn plan(&self, row: &PlanRow) -> PlanView {
         let commands = row.commands.iter().filter_map(|id| self.state.commands.get(id));
+        let asked = row.needs.as_ref().filter(|_| row.state == PlanState::Proposed);
         PlanView {
             id: row.id.to_string(),
             hash: row.hash.to_string(),
@@ -50,14 +51,12 @@ impl Viewer<'_> {
             verification: row.verification.clone(),
             hold: row.hold.as_ref().map(|no| hold(&row.id, no)),
             approvals: row.votes.iter().map(|vote| approval(vote, row.needs.as_ref())).collect(),
-            needs: row
-                .needs
-                .as_ref()
-                .filter(|_| row.state == PlanState::Proposed)
-                .map(|needs| still(needs, &row.votes)),
+            needs: asked.map(|needs| still(needs, &row.votes)),
             requester: row.requester.clone().unwrap_or_default(),
             waves: row.waves.clone(),
             dry_run: row.dry_run,
+            choices: asked.map(|needs| needs.choices.clone()).unwrap_or_default(),
+            role: asked.map(|needs| needs.role.clone()),
         }
     }
 }

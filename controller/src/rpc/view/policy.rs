@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 use quell_engine::state::{AlertState, HostState};
-use quell_model::policy::{Manifest, Mode, Policy};
+use quell_model::policy::{Manifest, Policy};
 use quell_wire::v1::PolicyView;
 
 use super::{Filter, Viewer, manifest, word};
@@ -40,7 +40,7 @@ impl Viewer<'_> {
             namespace: policy.name.namespace.to_string(),
             name: policy.name.name.to_string(),
             mode: word(policy.mode),
-            effective_mode: word(self.effective_mode(policy)),
+            effective_mode: word(quell_engine::effective_mode(state, self.now, policy)),
             description: policy.description.clone(),
             severity: word(policy.severity),
             problem: policy.problem.clone(),
@@ -55,13 +55,6 @@ impl Viewer<'_> {
             acted: count(acted),
             defaults: policy.defaults.clone(),
         }
-    }
-
-    /// The lowest of what was signed, what a breaker leaves and what a restore leaves.
-    fn effective_mode(&self, policy: &Policy) -> Mode {
-        let breaker = self.state.breakers.get(&policy.name).map_or(Mode::Enforce, |row| row.lowers_to);
-        let restored = if self.state.meta.observe_only.is_some() { Mode::Observe } else { Mode::Enforce };
-        policy.mode.min(breaker).min(restored)
     }
 }
 

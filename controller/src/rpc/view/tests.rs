@@ -150,8 +150,16 @@ fn a_plan_says_what_its_approval_still_needs() {
         choices: vec!["clear".to_owned(), "reject".to_owned()],
         remind: None,
         reminded_at: at(0),
+        signed: true,
     });
-    let vote = |denied| Vote { at: at(40), who: "mira".into(), choice: "clear".into(), reason: String::new(), denied };
+    let vote = |denied| Vote {
+        at: at(40),
+        who: "mira".into(),
+        choice: "clear".into(),
+        reason: String::new(),
+        denied,
+        signature: None,
+    };
     plan.votes = vec![vote(false)];
     state.plans.insert(PlanId(7), Arc::new(plan));
     let approvals = viewer(&state).approvals(&Filter::default());

@@ -2,7 +2,13 @@
 
 use std::{path::Path, sync::Arc};
 
-use quell_model::{name::HostName, selector::Labels};
+use jiff::{Timestamp, tz::TimeZone};
+use quell_model::{
+    digest::Digest,
+    name::HostName,
+    selector::Labels,
+    trust::{Believed, TrustRoot},
+};
 use quell_wire::v1::{JoinRequest, JoinResponse, RenewRequest};
 use rcgen::KeyPair;
 use rustls_pki_types::CertificateDer;
@@ -24,6 +30,8 @@ use crate::{
 pub struct Joined {
     /// The identity, in its files already.
     pub identity: AgentIdentity,
+    /// Whom the host believes: the newest of the trust roots that the join string's digest leads to.
+    pub trust: TrustRoot,
     /// The first allow-list of the join string, by the keys of `agent.toml`.
     pub allow: std::collections::BTreeMap<String, Vec<String>>,
 }
@@ -63,6 +71,7 @@ pub async fn join_with(
     let channel = connect(Connector::fixed(join.addresses.clone(), tls::pinned(join.ca_fingerprint)?)).await?;
     let response = enrolment(channel).join(timed(request)).await.map_err(call_error)?.into_inner();
     let roots = checked_roots(join, &response)?;
+    let trust = checked_trust(join, &response, Timestamp::now())?;
     if response.labels != join.labels {
         return Err(Error::Answer(differing_labels(&join.labels, &response.labels)));
     }
@@ -76,7 +85,7 @@ pub async fn join_with(
     let chain = certificates(response.chain_der);
     let place = directory.to_owned();
     let identity = blocking(move || AgentIdentity::establish(&place, facts, key, chain, &roots)).await?;
-    Ok(Joined { identity, allow: join.allow.clone() })
+    Ok(Joined { identity, trust, allow: join.allow.clone() })
 }
 
 /// Trades the certificate in use, which may have ended up to 30 days ago, for a new one by the same key.
@@ -117,6 +126,22 @@ fn checked_roots(join: &JoinString, response: &JoinResponse) -> Result<Vec<Certi
     } else {
         Err(Error::Answer("none of its CA certificates is the one that the join string names".to_owned()))
     }
+}
+
+/// Whom the host will believe: the trust root that the join string names, and what its signers made of it since.
+fn checked_trust(join: &JoinString, response: &JoinResponse, now: Timestamp) -> Result<TrustRoot, Error> {
+    let mut steps = response.trust.iter().skip_while(|step| Digest::of(&step.root) != join.trust);
+    let wrong = |reason: String| Error::Answer(format!("the trust roots that it gave: {reason}"));
+    let first = steps.next().ok_or_else(|| {
+        wrong("none is the one that the join string names; make a new join string with `quell token create`".to_owned())
+    })?;
+    let mut root = TrustRoot::parse(&first.root).map_err(|error| wrong(error.to_string()))?;
+    for step in steps {
+        let believed = Believed::new(root).map_err(|error| wrong(error.to_string()))?;
+        root = TrustRoot::succeeds(&believed, &step.root, &step.signatures, now, &TimeZone::UTC)
+            .map_err(|error| wrong(error.to_string()))?;
+    }
+    Ok(root)
 }
 
 fn differing_labels(wanted: &Labels, given: &Labels) -> String {

@@ -856,6 +856,56 @@ pub mod operator_service_client {
                 .insert(GrpcMethod::new("quell.v1.OperatorService", "Apply"));
             self.inner.unary(req, path, codec).await
         }
+        /// The signed sets in force, and whom hosts believe: what the next set is made from.
+        pub async fn get_sets(
+            &mut self,
+            request: impl tonic::IntoRequest<::quell_wire::v1::GetSetsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<::quell_wire::v1::GetSetsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quell.v1.OperatorService/GetSets",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("quell.v1.OperatorService", "GetSets"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Changes whom hosts believe: a new version, signed by those whom they believe now.
+        pub async fn change_trust(
+            &mut self,
+            request: impl tonic::IntoRequest<::quell_wire::v1::ChangeTrustRequest>,
+        ) -> std::result::Result<
+            tonic::Response<::quell_wire::v1::ChangeTrustResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quell.v1.OperatorService/ChangeTrust",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("quell.v1.OperatorService", "ChangeTrust"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Records, from a sequence number on; with follow, for ever.
         pub async fn events(
             &mut self,
@@ -1279,6 +1329,22 @@ pub mod operator_service_server {
             tonic::Response<::quell_wire::v1::ApplyResponse>,
             tonic::Status,
         >;
+        /// The signed sets in force, and whom hosts believe: what the next set is made from.
+        async fn get_sets(
+            &self,
+            request: tonic::Request<::quell_wire::v1::GetSetsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<::quell_wire::v1::GetSetsResponse>,
+            tonic::Status,
+        >;
+        /// Changes whom hosts believe: a new version, signed by those whom they believe now.
+        async fn change_trust(
+            &self,
+            request: tonic::Request<::quell_wire::v1::ChangeTrustRequest>,
+        ) -> std::result::Result<
+            tonic::Response<::quell_wire::v1::ChangeTrustResponse>,
+            tonic::Status,
+        >;
         /// Server streaming response type for the Events method.
         type EventsStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<::quell_wire::v1::RecordView, tonic::Status>,
@@ -1651,6 +1717,96 @@ pub mod operator_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ApplySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quell.v1.OperatorService/GetSets" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetSetsSvc<T: OperatorService>(pub Arc<T>);
+                    impl<
+                        T: OperatorService,
+                    > tonic::server::UnaryService<::quell_wire::v1::GetSetsRequest>
+                    for GetSetsSvc<T> {
+                        type Response = ::quell_wire::v1::GetSetsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<::quell_wire::v1::GetSetsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as OperatorService>::get_sets(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetSetsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quell.v1.OperatorService/ChangeTrust" => {
+                    #[allow(non_camel_case_types)]
+                    struct ChangeTrustSvc<T: OperatorService>(pub Arc<T>);
+                    impl<
+                        T: OperatorService,
+                    > tonic::server::UnaryService<::quell_wire::v1::ChangeTrustRequest>
+                    for ChangeTrustSvc<T> {
+                        type Response = ::quell_wire::v1::ChangeTrustResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<::quell_wire::v1::ChangeTrustRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as OperatorService>::change_trust(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ChangeTrustSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

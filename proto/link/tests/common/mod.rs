@@ -27,15 +27,36 @@ use quell_link::{
     },
     server::{Gatekeeper, Options, Tls, serve},
 };
-use quell_model::{digest::Digest, selector::Labels};
+use quell_model::{digest::Digest, selector::Labels, trust::TrustRoot};
 use quell_wire::v1::{
     Acknowledge, AgentMessage, ControllerMessage, JoinRequest, JoinResponse, RenewRequest, RenewResponse,
-    controller_message,
+    TrustRootStep, controller_message,
+};
+use ssh_key::{
+    PrivateKey,
+    private::{Ed25519Keypair, KeypairData},
 };
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, service::Routes, transport::Channel};
+
+/// A person's key, made from the name.
+pub(crate) fn key_of(person: &str) -> PrivateKey {
+    let seed = Digest::of(person.as_bytes()).0;
+    PrivateKey::new(KeypairData::from(Ed25519Keypair::from_seed(&seed)), person).unwrap()
+}
+
+/// A first trust root, in which one person may sign everything.
+pub(crate) fn trust_root(person: &str) -> TrustRoot {
+    let public = key_of(person).public_key().to_openssh().unwrap();
+    TrustRoot {
+        installation: "test".to_owned(),
+        version: 1,
+        allowed_signers: format!("{person} {public}\n"),
+        required: BTreeMap::new(),
+    }
+}
 
 /// What the controller believes.
 #[derive(Default)]
@@ -56,6 +77,8 @@ pub(crate) struct Registry {
     pub(crate) beliefs: Mutex<Beliefs>,
     pub(crate) joins: AtomicUsize,
     pub(crate) agent_ttl: Mutex<Option<Duration>>,
+    /// What it says of whom hosts believe.
+    pub(crate) trust: Mutex<Vec<TrustRootStep>>,
 }
 
 impl Gatekeeper for Registry {
@@ -117,6 +140,7 @@ impl EnrolmentService for Services {
             host_id,
             labels: self.labels.clone(),
             installation: self.authority.installation().to_owned(),
+            trust: self.registry.trust.lock().unwrap().clone(),
         }))
     }
 
@@ -177,7 +201,8 @@ impl Controller {
         let scratch = tempfile::tempdir().unwrap();
         let authority = Authority::create(&scratch.path().join("ca"), "installation-1", Timestamp::now()).unwrap();
         let authority = Arc::new(authority);
-        let registry = Arc::new(Registry::default());
+        let first = TrustRootStep { root: trust_root("ada").canonical().into_bytes(), signatures: Vec::new() };
+        let registry = Arc::new(Registry { trust: Mutex::new(vec![first]), ..Registry::default() });
         let tls = Tls::new(Arc::clone(&authority), vec!["127.0.0.1".into()], Timestamp::now()).unwrap();
         let labels = BTreeMap::from([("role".to_owned(), "orders".to_owned())]);
         let services = Services { authority: Arc::clone(&authority), registry: Arc::clone(&registry), labels };
@@ -203,6 +228,7 @@ impl Controller {
         JoinString {
             addresses: self.addresses(),
             ca_fingerprint: self.authority.fingerprint(),
+            trust: trust_root("ada").digest(),
             secret,
             labels: BTreeMap::from([("role".to_owned(), "orders".to_owned())]),
             allow: BTreeMap::new(),

@@ -10,7 +10,7 @@ use super::{
     Believed, Denied, Malformed, NAMESPACE_OBSERVE, NAMESPACE_POLICY,
     document::{self, rule},
     root::{LARGEST_NUMBER, Signed},
-    run,
+    run::{self, Run},
     signers::{self, Signer},
 };
 use crate::{digest::Digest, name::ObjectName};
@@ -20,6 +20,10 @@ const KIND: &str = "policy set";
 pub const LONGEST_LIFE: SignedDuration = SignedDuration::from_hours(400 * 24);
 /// The longest life of a one-shot set.
 pub const LONGEST_ONE_SHOT: SignedDuration = SignedDuration::from_hours(24);
+/// How long a person's order can be carried out.
+const RUN_LIFE: SignedDuration = SignedDuration::from_hours(2);
+/// The namespace of people's orders.
+const RUNS: &str = "run";
 /// How far the clocks of a signer and a host may be apart.
 const CLOCKS: SignedDuration = SignedDuration::from_mins(10);
 
@@ -44,6 +48,24 @@ pub struct PolicySet {
 }
 
 impl PolicySet {
+    /// The set that makes a person's order good for one plan, for two hours.
+    ///
+    /// # Errors
+    /// The order breaks a rule of orders.
+    pub fn of_run(run: &Run, installation: &str, now: Timestamp) -> Result<Self, Malformed> {
+        run.check()?;
+        let namespace = RUNS.parse().map_err(|error| Malformed { kind: KIND, why: format!("{error}") })?;
+        Ok(Self {
+            installation: installation.to_owned(),
+            namespace,
+            version: 0,
+            issued: now,
+            expires: now.checked_add(RUN_LIFE).unwrap_or(Timestamp::MAX),
+            manifests: BTreeMap::from([(run.key(), run.digest())]),
+            one_shot: Some(run.id.clone()),
+        })
+    }
+
     /// Its canonical bytes: what is signed, stored, sent and hashed.
     pub fn canonical(&self) -> String {
         document::write(self)

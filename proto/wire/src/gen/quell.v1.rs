@@ -83,6 +83,12 @@ pub struct Hello {
     /// Random at each start of the agent's process: tells a restart from a reconnection.
     #[prost(string, tag = "11")]
     pub instance: ::prost::alloc::string::String,
+    /// Version of the trust root that the agent believes.
+    #[prost(uint64, tag = "12")]
+    pub trust_version: u64,
+    /// Counts the signed changes of this host's labels that the agent has taken in.
+    #[prost(uint64, tag = "13")]
+    pub label_version: u64,
 }
 /// A command that an agent's journal knows.
 #[derive(serde::Serialize)]
@@ -288,7 +294,7 @@ pub struct HostHold {
 #[serde(rename_all = "camelCase")]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ControllerMessage {
-    #[prost(oneof = "controller_message::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "controller_message::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub body: ::core::option::Option<controller_message::Body>,
 }
 /// Nested message and enum types in `ControllerMessage`.
@@ -312,7 +318,22 @@ pub mod controller_message {
         ProbeNow(super::ProbeNow),
         #[prost(message, tag = "8")]
         LogRequest(super::LogRequest),
+        #[prost(message, tag = "9")]
+        Change(super::SignedChange),
     }
+}
+/// A change of what the agent believes: it takes in what the signers that it believes now have signed, in order of the
+/// versions, and nothing else.
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SignedChange {
+    /// RFC 8785 JSON of the next trust root or of the host's labels: exactly the bytes that are signed.
+    #[prost(bytes = "vec", tag = "1")]
+    pub document: ::prost::alloc::vec::Vec<u8>,
+    /// SSHSIG signatures over document, armoured.
+    #[prost(string, repeated, tag = "2")]
+    pub signatures: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// The answer to Hello.
 #[derive(serde::Serialize)]
@@ -375,8 +396,7 @@ pub struct ProbeAssignment {
     #[prost(message, repeated, tag = "3")]
     pub authorities: ::prost::alloc::vec::Vec<Authority>,
 }
-/// What stands behind a command or an assignment: the signed bytes and where the policy is in them.
-/// Agents verify it themselves once signatures are required.
+/// What stands behind a command or an assignment. Agents verify it themselves, behind every command.
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -384,21 +404,24 @@ pub struct Authority {
     /// Namespace of the policy set.
     #[prost(string, tag = "1")]
     pub namespace: ::prost::alloc::string::String,
-    /// Version of the policy set.
+    /// Version of the policy set; 0 for a person's run.
     #[prost(uint64, tag = "2")]
     pub set_version: u64,
-    /// RFC 8785 JSON of the PolicySet: exactly the bytes that are signed.
+    /// RFC 8785 JSON of the PolicySet: exactly the bytes that are signed. Empty with an assignment, which changes nothing.
     #[prost(bytes = "vec", tag = "3")]
     pub policy_set: ::prost::alloc::vec::Vec<u8>,
     /// SSHSIG signatures over policy_set, armoured.
     #[prost(string, repeated, tag = "4")]
     pub signatures: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Canonical JSON of the policy's manifest.
+    /// Canonical JSON of the policy's manifest, or of the person's Run.
     #[prost(bytes = "vec", tag = "5")]
     pub policy: ::prost::alloc::vec::Vec<u8>,
     /// SHA-256 of policy, named in policy_set.
     #[prost(bytes = "vec", tag = "6")]
     pub policy_digest: ::prost::alloc::vec::Vec<u8>,
+    /// Canonical JSON of the manifests that the policy refers to and the agent judges by: its service and calendars.
+    #[prost(bytes = "vec", repeated, tag = "7")]
+    pub referenced: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 /// One order to one agent.
 #[derive(serde::Serialize)]
@@ -441,7 +464,7 @@ pub struct Command {
     /// What stands behind the command.
     #[prost(message, optional, tag = "12")]
     pub authority: ::core::option::Option<Authority>,
-    /// Approvals given to the plan: SSHSIG signatures over plan_hash, armoured, where they were signed.
+    /// Approvals given to the plan: SSHSIG signatures over the ballot (plan hash and choice), armoured.
     #[prost(string, repeated, tag = "13")]
     pub approvals: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// For logs and journals: incident ("inc-42") and plan ("plan-7").
@@ -461,6 +484,9 @@ pub struct Command {
     /// Conditions that yield to others on the host: "package-lock", "boot 5m", "human-session".
     #[prost(string, repeated, tag = "19")]
     pub yield_to: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What the people who approved the plan chose; empty when nobody was asked.
+    #[prost(string, tag = "20")]
+    pub choice: ::prost::alloc::string::String,
 }
 /// Do not begin the command; if it runs, stop it where the action can be stopped.
 #[derive(serde::Serialize)]
@@ -600,6 +626,22 @@ pub struct JoinResponse {
     /// The installation's identifier.
     #[prost(string, tag = "5")]
     pub installation: ::prost::alloc::string::String,
+    /// The trust roots from the one whose digest the join string names to the newest, each with its signatures: the agent
+    /// takes the first by its digest, and every further one by the signatures of those before it.
+    #[prost(message, repeated, tag = "6")]
+    pub trust: ::prost::alloc::vec::Vec<TrustRootStep>,
+}
+/// One version of whom the installation's hosts believe.
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TrustRootStep {
+    /// RFC 8785 JSON of the trust root.
+    #[prost(bytes = "vec", tag = "1")]
+    pub root: ::prost::alloc::vec::Vec<u8>,
+    /// SSHSIG signatures over root by the signers of the version before, armoured; none for the first.
+    #[prost(string, repeated, tag = "2")]
+    pub signatures: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -657,6 +699,12 @@ pub struct HostView {
     /// Set while the host's own administrator or an operator holds it.
     #[prost(string, optional, tag = "12")]
     pub held: ::core::option::Option<::prost::alloc::string::String>,
+    /// Version of the last signed change of its labels; 0: they are those of its join.
+    #[prost(uint64, tag = "13")]
+    pub label_version: u64,
+    /// Version of the trust root that its agent believes.
+    #[prost(uint64, tag = "14")]
+    pub trust_version: u64,
 }
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -669,7 +717,7 @@ pub struct PolicyView {
     /// observe, propose or enforce, as signed.
     #[prost(string, tag = "3")]
     pub mode: ::prost::alloc::string::String,
-    /// The mode in force, which a breaker or a restore may have lowered.
+    /// The mode in force, which a missing signature, a breaker or a restore may have lowered.
     #[prost(string, tag = "4")]
     pub effective_mode: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]
@@ -841,6 +889,12 @@ pub struct PlanView {
     pub waves: ::prost::alloc::vec::Vec<u32>,
     #[prost(bool, tag = "18")]
     pub dry_run: bool,
+    /// What can be chosen, while it waits for an approval; the first is the default.
+    #[prost(string, repeated, tag = "19")]
+    pub choices: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The role that is asked, while it waits for an approval.
+    #[prost(string, optional, tag = "20")]
+    pub role: ::core::option::Option<::prost::alloc::string::String>,
 }
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -1177,9 +1231,66 @@ pub struct ApplyRequest {
     /// Validate and compare, change nothing.
     #[prost(bool, tag = "3")]
     pub dry_run: bool,
-    /// SSHSIG signatures over the set, armoured; empty while the namespace needs none.
-    #[prost(string, repeated, tag = "4")]
+    /// The next set of each namespace that is signed; a namespace without one is unsigned, and only observes.
+    #[prost(message, repeated, tag = "4")]
+    pub sets: ::prost::alloc::vec::Vec<SignedSet>,
+}
+/// A set of a namespace's manifests with what people signed.
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SignedSet {
+    /// RFC 8785 JSON of the PolicySet: exactly the bytes that are signed.
+    #[prost(bytes = "vec", tag = "1")]
+    pub policy_set: ::prost::alloc::vec::Vec<u8>,
+    /// SSHSIG signatures over policy_set in "quell-policy" (or "quell-policy.observe"), armoured.
+    #[prost(string, repeated, tag = "2")]
     pub signatures: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetSetsRequest {}
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetSetsResponse {
+    /// The signed sets in force.
+    #[prost(message, repeated, tag = "1")]
+    pub sets: ::prost::alloc::vec::Vec<SignedSet>,
+    /// Version of each namespace's set, signed or not; it only goes up.
+    #[prost(btree_map = "string, uint64", tag = "2")]
+    pub versions: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        u64,
+    >,
+    /// Every version of the trust root, from the first on: the caller goes from the one that it believes to the newest.
+    #[prost(message, repeated, tag = "3")]
+    pub trust: ::prost::alloc::vec::Vec<TrustRootStep>,
+    /// The installation's identifier.
+    #[prost(string, tag = "4")]
+    pub installation: ::prost::alloc::string::String,
+    /// Every manifest in force: kind, namespace, name and digest.
+    #[prost(message, repeated, tag = "5")]
+    pub manifests: ::prost::alloc::vec::Vec<ManifestChange>,
+}
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChangeTrustRequest {
+    /// RFC 8785 JSON of the next trust root.
+    #[prost(bytes = "vec", tag = "1")]
+    pub trust_root: ::prost::alloc::vec::Vec<u8>,
+    /// SSHSIG signatures over trust_root in "quell-trust" by signers of the one in force, armoured.
+    #[prost(string, repeated, tag = "2")]
+    pub signatures: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChangeTrustResponse {
+    #[prost(uint64, tag = "1")]
+    pub version: u64,
 }
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -1289,27 +1400,13 @@ pub struct AuditPart {
 #[serde(rename_all = "camelCase")]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RunRequest {
-    #[prost(string, tag = "1")]
-    pub action: ::prost::alloc::string::String,
-    /// Selector in the CLI's form: "role=web,zone=a". Empty is nobody; "all" is everybody.
-    #[prost(string, tag = "2")]
-    pub selector: ::prost::alloc::string::String,
-    /// The action's parameters as JSON.
-    #[prost(string, tag = "3")]
-    pub parameters_json: ::prost::alloc::string::String,
-    /// Sizes of the waves; empty: 1, 2, 4 ….
-    #[prost(uint32, repeated, tag = "4")]
-    pub waves: ::prost::alloc::vec::Vec<u32>,
-    #[prost(bool, tag = "5")]
-    pub dry_run: bool,
-    #[prost(string, tag = "6")]
-    pub reason: ::prost::alloc::string::String,
-    /// Milliseconds that each step may take; 0: five minutes.
-    #[prost(uint64, tag = "7")]
-    pub timeout_ms: u64,
-    /// Chosen by the caller, so that a repeated request runs once.
-    #[prost(string, tag = "8")]
-    pub request_id: ::prost::alloc::string::String,
+    /// Canonical JSON of the Run: what is run, with what, where, in which waves. Its id is the caller's choice, so that a
+    /// repeated request runs once.
+    #[prost(bytes = "vec", tag = "1")]
+    pub run: ::prost::alloc::vec::Vec<u8>,
+    /// The signed one-shot set that names the Run.
+    #[prost(message, optional, tag = "2")]
+    pub set: ::core::option::Option<SignedSet>,
 }
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -1339,6 +1436,9 @@ pub struct DecideRequest {
     /// The plan's hash as the operator saw it, hexadecimal; refused when it differs.
     #[prost(string, tag = "4")]
     pub plan_hash: ::prost::alloc::string::String,
+    /// SSHSIG signature over the ballot (plan hash and choice) in "quell-approval.ROLE", armoured; empty: not signed.
+    #[prost(string, tag = "5")]
+    pub signature: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -1467,21 +1567,18 @@ pub struct CreateTokenResponse {
 }
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
-#[derive(Clone, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ChangeHostRequest {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     /// revoke, retire or label.
     #[prost(string, tag = "2")]
     pub change: ::prost::alloc::string::String,
-    /// label: the labels that the host shall have from now on.
-    #[prost(btree_map = "string, string", tag = "3")]
-    pub labels: ::prost::alloc::collections::BTreeMap<
-        ::prost::alloc::string::String,
-        ::prost::alloc::string::String,
-    >,
     #[prost(string, tag = "4")]
     pub reason: ::prost::alloc::string::String,
+    /// label: the labels that the host shall have from now on, signed in "quell-trust" by those whom hosts believe.
+    #[prost(message, optional, tag = "5")]
+    pub signed: ::core::option::Option<SignedChange>,
 }
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -1,0 +1,108 @@
+//! `quell sign`: signs what applying manifests would put in force, where the key is; applying it needs no key then.
+
+use std::time::Duration;
+
+use clap::Args;
+use jiff::Timestamp;
+use quell_model::{
+    manifest,
+    trust::{Believed, PolicySet, SignedSet},
+};
+use quell_wire::v1::GetSetsRequest;
+
+use crate::{
+    connect::Context,
+    error::Error,
+    exit::Exit,
+    manifests::Source,
+    output,
+    render::escape,
+    sets::{self, Current, Files},
+    settings,
+    signing::{self, Key},
+};
+
+/// What is signed.
+#[derive(Debug, Clone, Args)]
+pub struct Arguments {
+    /// The manifests.
+    #[command(flatten)]
+    pub source: Source,
+    /// Sign as `apply --prune` would apply: what the files do not hold goes.
+    #[arg(long)]
+    pub prune: bool,
+    /// With which key.
+    #[command(flatten)]
+    pub key: Key,
+    /// How long what is signed may act; afterwards it only observes. At most 400d.
+    #[arg(long, value_name = "TIME", default_value = "90d", value_parser = settings::span)]
+    pub expires: Duration,
+    /// Print the exact bytes and sign nothing: for `ssh-keygen -Y sign -n quell-policy`. The bytes are written beside the
+    /// manifests too, where `quell apply` looks for NAMESPACE.set and NAMESPACE.set.sig.
+    #[arg(long)]
+    pub print: bool,
+}
+
+/// Signs, and writes `NAMESPACE.set` and `NAMESPACE.set.sig` beside the manifests. When others have signed the same
+/// already, the signature is added to theirs.
+///
+/// # Errors
+/// The manifests are wrong, there is no key, a file cannot be written; or the connection's.
+pub async fn run(arguments: &Arguments, context: &Context) -> Result<Exit, Error> {
+    let parsed = manifest::parse(&arguments.source.read()?).map_err(Error::Manifests)?;
+    let (profile, now) = (context.profile()?, Timestamp::now());
+    let answer = context.client().await?.get_sets(GetSetsRequest {}).await?.into_inner();
+    let believed = signing::believed(&profile, &answer.trust, now)?;
+    let wanted = Current::read(&answer)?.next(&parsed, arguments.prune, now, arguments.expires);
+    let files = Files::beside(&arguments.source.files);
+    if arguments.print {
+        return print(&wanted, &files);
+    }
+    let key = arguments.key.need(&profile)?;
+    for set in &wanted {
+        let signed = add(files.read(set, now)?, set, &key)?;
+        files.write(&set.namespace, &signed)?;
+        output::line(&escape::line(&said(set, &signed, &believed, now)))?;
+    }
+    if wanted.is_empty() {
+        output::line("nothing to sign: this is in force, signed, for a while yet")?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Adds a signature to those of others, or begins with it.
+fn add(there: Option<SignedSet>, set: &PolicySet, key: &quell_link::signing::SigningKey) -> Result<SignedSet, Error> {
+    let Some(mut signed) = there else { return sets::sign(set, key) };
+    let signature = signing::sign(key, quell_model::trust::NAMESPACE_POLICY, &signed.bytes)?;
+    if !signed.signatures.contains(&signature) {
+        signed.signatures.push(signature);
+    }
+    Ok(signed)
+}
+
+/// What was signed, and whether that is enough.
+fn said(set: &PolicySet, signed: &SignedSet, believed: &Believed, now: Timestamp) -> String {
+    let name = format!("set {} of {} ({} manifests)", set.version, set.namespace, set.manifests.len());
+    match signed.verify(believed, now, &jiff::tz::TimeZone::UTC) {
+        Ok(verified) => {
+            let people: Vec<_> = verified.signers.into_iter().map(|signer| signer.principal).collect();
+            format!("{name} is signed by {}; next: quell apply", people.join(" and "))
+        }
+        Err(denied) => format!("{name} is not signed by enough people yet: {denied}"),
+    }
+}
+
+fn print(wanted: &[PolicySet], files: &Files) -> Result<Exit, Error> {
+    let [set] = wanted else {
+        let names: Vec<_> = wanted.iter().map(|set| set.namespace.to_string()).collect();
+        return Err(Error::Usage(match wanted {
+            [] => "nothing to sign: this is in force, signed, for a while yet".to_owned(),
+            _ => format!("--print is for one namespace at a time, and these are {}", names.join(", ")),
+        }));
+    };
+    set.check().map_err(|error| Error::Usage(error.to_string()))?;
+    let bytes = set.canonical().into_bytes();
+    files.write(&set.namespace, &SignedSet { bytes, signatures: Vec::new() })?;
+    output::text(&set.canonical())?;
+    Ok(Exit::Done)
+}
