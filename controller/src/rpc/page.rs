@@ -171,7 +171,7 @@ mod tests {
         assert!(whole.encoded_len() > 2 * MESSAGE_BYTES);
         let pages = asked(&whole, 0);
         assert!(pages.len() > 2 && pages.iter().all(|page| page.encoded_len() < MESSAGE_BYTES));
-        assert_eq!(ids(&pages), ids(&[whole.clone()]));
+        assert_eq!(ids(&pages), ids(std::slice::from_ref(&whole)));
         assert_eq!(all(whole, 0), pages, "a watch gets the same pages");
     }
 

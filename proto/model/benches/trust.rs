@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use quell_model::trust::authorize;
+use quell_model::trust::{Known, authorize, authorize_knowing};
 
 #[expect(dead_code, reason = "the tests use more of it")]
 #[path = "../tests/trust/world.rs"]
@@ -35,6 +35,10 @@ fn commands(criterion: &mut Criterion) {
         let root = believed(&case.root);
         let (belief, order) = (case.belief(&root), case.command(&evidence, &votes));
         criterion.bench_function(name, |bencher| {
+            let mut known = Known::default();
+            bencher.iter(|| authorize_knowing(black_box(&belief), black_box(&order), &mut known).unwrap());
+        });
+        criterion.bench_function(&format!("{name}, for the first time"), |bencher| {
             bencher.iter(|| authorize(black_box(&belief), black_box(&order)).unwrap());
         });
     }

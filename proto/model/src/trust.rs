@@ -32,7 +32,7 @@ pub mod set;
 pub mod signature;
 pub mod signers;
 
-pub use authorize::{Belief, Order, Warrant, authorize};
+pub use authorize::{Belief, Known, Order, Warrant, authorize, authorize_knowing};
 pub use denied::{Denied, Lacking};
 pub use document::Malformed;
 pub use labels::LabelChange;

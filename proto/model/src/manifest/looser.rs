@@ -38,7 +38,7 @@ pub fn looser(old: Option<&Manifest>, new: Option<&Manifest>) -> Vec<Loosening> 
     match (old, new) {
         (Some(Manifest::Policy(old)), Some(Manifest::Policy(new))) => policy(&mut found, old, new),
         (None, Some(Manifest::Policy(new))) if new.mode > Mode::Observe => {
-            found.note("mode", "no policy", mode(new.mode))
+            found.note("mode", "no policy", mode(new.mode));
         }
         (Some(Manifest::Service(old)), Some(Manifest::Service(new))) => service(&mut found, old, new),
         (Some(Manifest::Service(old)), None) => removed_service(&mut found, old),
@@ -76,7 +76,7 @@ impl Found {
     }
 
     /// A number of which more lets more through.
-    fn rises<T: PartialOrd + ToString>(&mut self, field: &str, old: T, new: T) {
+    fn rises<T: PartialOrd + ToString + Copy>(&mut self, field: &str, old: T, new: T) {
         if new > old {
             self.note(field, old.to_string(), new.to_string());
         }

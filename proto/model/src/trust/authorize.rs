@@ -33,6 +33,8 @@ use crate::{
 const RECOVERY: SignedDuration = SignedDuration::from_hours(24);
 /// Manifests that are looked at with one command: a policy, its service, their calendars, and room to grow.
 const MOST_MANIFESTS: usize = 8;
+/// Manifests that are kept as they were read; beyond that it begins again.
+const MOST_KNOWN: usize = 64;
 
 /// What a host believes, durably and by itself.
 #[derive(Debug, Clone, Copy)]
@@ -138,14 +140,44 @@ pub struct Warrant {
     pub recovery: bool,
 }
 
+/// Manifests that were read before, by the digest of their bytes. Reading a policy compiles its conditions, which costs
+/// ten times what all the signatures of a command do; what the bytes mean does not change.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    manifests: BTreeMap<Digest, Manifest>,
+}
+
+impl Known {
+    /// The meaning of a manifest that stands in a verified set.
+    fn manifest(&mut self, text: &str, digest: Digest) -> Result<Manifest, Denied> {
+        if let Some(known) = self.manifests.get(&digest) {
+            return Ok(known.clone());
+        }
+        let manifest = read_manifest(text, digest)?;
+        if self.manifests.len() >= MOST_KNOWN {
+            self.manifests.clear();
+        }
+        self.manifests.insert(digest, manifest.clone());
+        Ok(manifest)
+    }
+}
+
 /// Decides whether an order may be carried out on this host.
 ///
 /// # Errors
 /// The first check that fails.
 pub fn authorize(belief: &Belief<'_>, order: &Order<'_>) -> Result<Warrant, Denied> {
+    authorize_knowing(belief, order, &mut Known::default())
+}
+
+/// Decides as [`authorize()`] does, and reads no manifest twice: for whoever verifies one command after the other.
+///
+/// # Errors
+/// The first check that fails.
+pub fn authorize_knowing(belief: &Belief<'_>, order: &Order<'_>, known: &mut Known) -> Result<Warrant, Denied> {
     let verified = order.set.verify_signed(belief.root, belief.now, belief.zone)?;
     let late = check_set(belief, order, &verified)?;
-    let evidence = Evidence::read(&verified, order.manifests)?;
+    let evidence = Evidence::read(&verified, order.manifests, known)?;
     let (plan, step) = exact(belief, order)?;
     let recovery = order.undo || step.finally;
     if let Some(expired) = late.filter(|_| !recovery) {
@@ -231,7 +263,7 @@ struct Evidence {
 
 impl Evidence {
     /// Reads what stands in the set; what does not is refused unread.
-    fn read(verified: &VerifiedSet, manifests: &[String]) -> Result<Self, Denied> {
+    fn read(verified: &VerifiedSet, manifests: &[String], known: &mut Known) -> Result<Self, Denied> {
         if manifests.len() > MOST_MANIFESTS {
             return Err(Denied::TooMany { what: "manifests", found: manifests.len(), most: MOST_MANIFESTS });
         }
@@ -252,7 +284,7 @@ impl Evidence {
                 evidence.run = Some(Arc::new(run));
                 continue;
             }
-            let manifest = read_manifest(text, digest)?;
+            let manifest = known.manifest(text, digest)?;
             let own = format!("{}/{}", manifest.kind(), manifest.name().name);
             if own != *key || manifest.name().namespace != verified.set.namespace {
                 return Err(not_in_set(format!("{} {}", manifest.kind(), manifest.name())));

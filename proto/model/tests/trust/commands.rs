@@ -3,12 +3,12 @@
 use quell_model::{
     name::Target,
     selector::Selector,
-    trust::{Denied, NAMESPACE_OBSERVE, NAMESPACE_POLICY, authorize::Mandate},
+    trust::{Denied, Known, NAMESPACE_OBSERVE, NAMESPACE_POLICY, authorize::Mandate, authorize_knowing},
     value::Value,
 };
 use serde_json::json;
 
-use super::world::{Case, ann, bob, cat, eve, labels, name, object};
+use super::world::{Case, ann, believed, bob, cat, eve, labels, name, object};
 
 macro_rules! denied {
     ($result:expr, $pattern:pat) => {{
@@ -375,4 +375,26 @@ fn a_preview_that_was_approved_is_named() {
     case.plan.previews.insert(key, digest);
     assert_eq!(case.authorize().unwrap().preview, Some(digest));
     assert_eq!(case.finally().authorize().unwrap().preview, None);
+}
+
+#[test]
+fn what_is_known_changes_no_answer() {
+    let mut known = Known::default();
+    let mut ask = |case: &Case| {
+        let (evidence, root) = (case.evidence(), believed(&case.root));
+        authorize_knowing(&case.belief(&root), &case.command(&evidence, &[]), &mut known)
+    };
+    for _ in 0..2 {
+        let warrant = ask(&Case::new()).unwrap();
+        assert_eq!((warrant.cooldown.as_secs(), warrant.calendars.len()), (600, 2));
+        denied!(ask(&Case::in_mode("observe")), Denied::ObserveOnly { .. });
+        // Known, and in the set no more.
+        let mut deleted = Case::new();
+        deleted.set.manifests.remove("Policy/web");
+        denied!(ask(&deleted), Denied::NotInSet { .. });
+        let mut renamed = Case::new();
+        let digest = renamed.set.manifests.remove("Policy/web").unwrap();
+        renamed.set.manifests.insert("Policy/other".to_owned(), digest);
+        denied!(ask(&renamed), Denied::NotInSet { .. });
+    }
 }
