@@ -22,14 +22,25 @@ use std::{
     time::Duration,
 };
 
+#[expect(dead_code, clippy::unwrap_used, reason = "it signs in one way only, and a key that cannot be made ends it")]
+#[path = "../tests/office/mod.rs"]
+mod office;
+
 use anyhow::{Context as _, bail, ensure};
+use jiff::{SignedDuration, Timestamp};
 use quell_agent::{
+    belief::Beliefs,
+    clock::ClockOffset,
     config::Config,
     execute::{self, Handle, Options, Report, Reports},
     guard::Surroundings,
     managers::Managers,
 };
+use quell_model::{plan::ExactPlan, trust::PolicySet};
 use quell_wire::v1::{self, OutcomeKind};
+
+/// How long an order's signature counts: what an agent has to remember of it ends soon after.
+const SIGNED_FOR: SignedDuration = SignedDuration::from_secs(5);
 
 /// How long an order may take to be answered, however slow the disk is.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -76,10 +87,14 @@ impl Agent {
         let toml = "[allow]\nactions = [\"exec\"]\nprograms = [\"/bin/sh\"]\n";
         let config = Arc::new(Config::parse(toml, Path::new("agent.toml"))?);
         let managers = Arc::new(Managers::open(&config, directory).await?);
+        // The keys are new with each process; what was seen and done stays.
+        Beliefs::establish(directory, &office::OFFICE.root(), &office::labels())?;
         let options = Options {
             data_directory: directory.to_owned(),
             config,
             managers,
+            beliefs: Arc::new(Beliefs::open(directory, office::host())?),
+            clock: ClockOffset::default(),
             host_hold: Arc::new(|| None),
             surroundings: Surroundings::default(),
         };
@@ -97,7 +112,7 @@ impl Agent {
     fn order(&self, number: u64) -> v1::Command {
         let effects = self.notes.join("effects");
         let script = format!("echo {number} >>{}; head -c {OUTPUT} /dev/zero | tr '\\0' x", effects.display());
-        v1::Command {
+        signed(v1::Command {
             command_id: format!("cmd-{number}"),
             idempotency_key: number.to_string(),
             fence: self.fence.max(1 + number / 10),
@@ -106,7 +121,7 @@ impl Agent {
             action: "exec".to_owned(),
             parameters: serde_json::json!({ "argv": ["/bin/sh", "-c", script] }).to_string().into_bytes(),
             ..v1::Command::default()
-        }
+        })
     }
 
     async fn report(&mut self) -> anyhow::Result<Report> {
@@ -148,6 +163,15 @@ impl Agent {
         }
         Ok(outcome)
     }
+}
+
+/// An order with what stands behind it, for a short time.
+fn signed(command: v1::Command) -> v1::Command {
+    let run = office::run(&format!("order-{}", command.idempotency_key), &command);
+    let set = PolicySet { expires: Timestamp::now() + SIGNED_FOR, ..office::one_shot(&run) };
+    let plan = ExactPlan { run: Some(run.digest()), ..office::plan(&command) };
+    let behind = office::authority(&set, "quell-policy", &[&office::OFFICE.mira], &[&run.canonical()]);
+    v1::Command { authority: Some(behind), ..office::planned(command, &plan) }
 }
 
 fn ended_line(number: u64, outcome: &v1::Outcome, fence: u64) -> String {

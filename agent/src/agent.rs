@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     actions,
+    belief::{self, Beliefs},
     clock::ClockOffset,
     config::{self, Config},
     data_dir::{self, DataDir},
@@ -40,6 +41,9 @@ pub enum Error {
     /// The identity.
     #[error(transparent)]
     Identity(#[from] client::Error),
+    /// What the host believes.
+    #[error(transparent)]
+    Belief(#[from] belief::Error),
     /// The journal of orders.
     #[error(transparent)]
     Execute(#[from] execute::Error),
@@ -67,27 +71,31 @@ pub async fn run(data: &DataDir, stop: CancellationToken) -> Result<(), Error> {
         return Err(client::Error::NotJoined(data.identity().display().to_string()).into());
     }
     let _lock = data.lock()?;
-    let (config, identity) = load(data.clone()).await?;
-    let (config, identity) = (Arc::new(config), Arc::new(identity));
+    let Loaded { config, identity, beliefs } = load(data.clone()).await?;
     tracing::info!(
         host = %identity.name,
         version = env!("CARGO_PKG_VERSION"),
         certificate_expires = %identity.expires(),
         "the agent starts"
     );
+    if let Err(nobody) = beliefs.view() {
+        tracing::error!(reason = %nobody, "the agent watches, and refuses every order");
+    }
     let watcher = Watcher::start().map_err(Error::Watch)?;
     let managers = Arc::new(Managers::open(&config, data.root()).await.map_err(Error::Managers)?);
     let hold_file = HoldFile::new(data.root());
+    let clock = ClockOffset::default();
     let (orders, reports) = execute::start(execute::Options {
         data_directory: data.root().to_owned(),
         config: Arc::clone(&config),
         managers: Arc::clone(&managers),
+        beliefs,
+        clock: clock.clone(),
         host_hold: ask(hold_file.clone()),
         surroundings: Surroundings::default(),
     })
     .await?;
 
-    let clock = ClockOffset::default();
     let context = Context { config, managers, watcher: watcher.clone(), clock: clock.clone() };
     let (sender, samples) = mpsc::channel(runner::SAMPLES);
     let session = Session::new(Parts {
@@ -99,7 +107,6 @@ pub async fn run(data: &DataDir, stop: CancellationToken) -> Result<(), Error> {
         hold: hold::follow(hold_file, &watcher).await,
         clock,
         facts: tokio::task::spawn_blocking(facts::gather).await.unwrap_or_default(),
-        labels: identity.labels.clone(),
         capabilities: capabilities(),
         instance: uuid::Uuid::new_v4().to_string(),
     });
@@ -118,9 +125,20 @@ pub async fn run(data: &DataDir, stop: CancellationToken) -> Result<(), Error> {
     }
 }
 
-/// Reads what the agent is and what it may do.
-async fn load(data: DataDir) -> Result<(Config, AgentIdentity), Error> {
-    let read = move || Ok((Config::load(data.root())?, AgentIdentity::load(&data.identity())?));
+/// What the agent is, what it may do, and whom it believes.
+struct Loaded {
+    config: Arc<Config>,
+    identity: Arc<AgentIdentity>,
+    beliefs: Arc<Beliefs>,
+}
+
+async fn load(data: DataDir) -> Result<Loaded, Error> {
+    let read = move || {
+        let config = Config::load(data.root())?;
+        let identity = AgentIdentity::load(&data.identity())?;
+        let beliefs = Beliefs::open(data.root(), identity.name.clone())?;
+        Ok(Loaded { config: Arc::new(config), identity: Arc::new(identity), beliefs: Arc::new(beliefs) })
+    };
     tokio::task::spawn_blocking(read).await.map_err(|error| Error::Broken(error.to_string()))?
 }
 

@@ -30,6 +30,28 @@ pub(crate) enum Command {
     Check(Place),
     /// Let no action run on this host for a while, whatever the controller says.
     Hold(Hold),
+    /// Show or change the labels that this host believes to be its own.
+    #[command(subcommand)]
+    Label(Label),
+}
+
+/// What to do with the labels.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Label {
+    /// Show the labels.
+    Show(Place),
+    /// Change the labels, as this host's administrator. The agent must not run meanwhile.
+    Set(LabelSet),
+}
+
+/// Options of `label set`.
+#[derive(Debug, Args)]
+pub(crate) struct LabelSet {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// The labels that the host shall have from now on, all of them.
+    #[arg(value_name = "KEY=VALUE", required = true)]
+    pub(crate) labels: Vec<String>,
 }
 
 /// Where the agent keeps what must outlive it.

@@ -3,6 +3,7 @@
 pub(crate) mod check;
 pub(crate) mod hold;
 pub(crate) mod join;
+pub(crate) mod label;
 pub(crate) mod run;
 
 use std::{fmt::Display, io::Write as _};

@@ -21,9 +21,11 @@ use tokio::{
 pub use journal::Error;
 
 use crate::{
-    actions::Host,
+    actions::{self, Host},
+    belief::{Beliefs, Taken, Told},
+    clock::ClockOffset,
     config::Config,
-    guard::{HostHold, Surroundings},
+    guard::{self, HostHold, Surroundings},
     managers::Managers,
 };
 use journal::{Journal, Record};
@@ -57,6 +59,10 @@ pub struct Options {
     pub config: Arc<Config>,
     /// Who runs services.
     pub managers: Arc<Managers>,
+    /// Whom the host believes, and what it has seen and done.
+    pub beliefs: Arc<Beliefs>,
+    /// How far the host's clock is from the controller's.
+    pub clock: ClockOffset,
     /// The hold of the host's administrator.
     pub host_hold: HostHold,
     /// Where the signs are that an order must give way.
@@ -69,6 +75,8 @@ struct Shared {
     journal: Journal,
     ends: outcome::Ends,
     reports: mpsc::Sender<Report>,
+    beliefs: Arc<Beliefs>,
+    clock: ClockOffset,
     host_hold: HostHold,
     surroundings: Surroundings,
 }
@@ -96,6 +104,8 @@ pub async fn start(options: Options) -> Result<(Handle, Reports), Error> {
         journal,
         ends: outcome::Ends::default(),
         reports,
+        beliefs: options.beliefs,
+        clock: options.clock,
         host_hold: options.host_hold,
         surroundings: options.surroundings,
     });
@@ -104,9 +114,38 @@ pub async fn start(options: Options) -> Result<(Handle, Reports), Error> {
 }
 
 impl Handle {
-    /// Gives an order. What becomes of it comes as reports.
+    /// Gives an order. What becomes of it comes as reports. Its signatures are verified here, so that neither the queue
+    /// nor the runtime waits for that.
     pub async fn submit(&self, command: v1::Command) {
-        self.send(Message::Submit(Box::new(command), Instant::now())).await;
+        let received = Instant::now();
+        let shared = Arc::clone(&self.shared);
+        let asked = actions::blocking(move || {
+            let admitted = guard::admit(&command, &shared.beliefs, &shared.host.config, jiff::Timestamp::now());
+            (Box::new(command), admitted)
+        });
+        match asked.await {
+            Ok((command, admitted)) => self.send(Message::Submit { command, received, admitted }).await,
+            // The controller is owed an outcome and sends it again.
+            Err(error) => tracing::error!(error, "an order could not be looked at"),
+        }
+    }
+
+    /// Takes in a signed change of what the host believes, or says why not.
+    pub async fn believe(&self, change: v1::SignedChange) {
+        let beliefs = Arc::clone(&self.shared.beliefs);
+        let now = jiff::Timestamp::now();
+        let taken = actions::blocking(move || beliefs.take(&change.document, &change.signatures, now)).await;
+        match taken {
+            Ok(Ok(Taken::Root(version))) => tracing::info!(version, "whom this host believes has a new version"),
+            Ok(Ok(Taken::Labels(version))) => tracing::info!(version, "signed labels of this host are taken in"),
+            Ok(Err(reason)) => tracing::warn!(%reason, "a change of what this host believes is refused"),
+            Err(error) => tracing::error!(error, "a change of what this host believes could not be looked at"),
+        }
+    }
+
+    /// What the controller is told of what the host believes.
+    pub fn beliefs(&self) -> Told {
+        self.shared.beliefs.told()
     }
 
     /// Calls an order off: it is not begun, or stopped where it can be.

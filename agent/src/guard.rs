@@ -1,7 +1,11 @@
 //! What an order must pass before anything is looked at: the agent is the last to be convinced.
 //!
-//! In this order: seen before (answered, not done) → fence → still in time → an action that is known → parameters that
-//! make sense → the allow-list → the host's own hold → giving way. The first no is the answer, with what would lift it.
+//! In this order: seen before (answered, not done) → fence → still in time → signed by people ([`signed`]) → an action
+//! that is known → parameters that make sense → the allow-list → the host's own hold → what the host has seen and done,
+//! calendars among it ([`standing`]) → giving way. The first no is the answer, with what would lift it.
+
+pub(crate) mod signed;
+pub(crate) mod standing;
 
 use std::{
     collections::BTreeSet,
@@ -17,9 +21,11 @@ use serde_json::{Map, Value as Json};
 
 use crate::{
     actions::{self, Action, Refusal},
+    belief::Beliefs,
     config::Config,
     units,
 };
+use signed::Signed;
 
 /// Longest parameters that are read, in bytes.
 const PARAMETERS_LIMIT: usize = 64 * 1024;
@@ -46,12 +52,14 @@ pub type HostHold = Arc<dyn Fn() -> Option<Held> + Send + Sync>;
 pub(crate) struct Admitted {
     /// What is to be done.
     pub(crate) action: Box<dyn Action>,
-    /// What it holds while it runs: the action's own, and those that the order names.
+    /// What it holds while it runs: the action's own, those that the order names, and its policy's target.
     pub(crate) resources: BTreeSet<String>,
+    /// In whose name it is done.
+    pub(crate) signed: Signed,
 }
 
-/// Reads an order and asks the host's own rules. Changes nothing.
-pub(crate) fn admit(command: &v1::Command, config: &Config, fence: u64) -> Result<Admitted, Refusal> {
+/// Whether an order is one at all, and the newest controller's.
+pub(crate) fn check_order(command: &v1::Command, fence: u64) -> Result<(), Refusal> {
     if command.idempotency_key.is_empty() || command.idempotency_key.len() > KEY_LIMIT {
         return Err(Refusal::because("the order has no usable idempotency key, so it could be carried out twice"));
     }
@@ -64,6 +72,27 @@ pub(crate) fn admit(command: &v1::Command, config: &Config, fence: u64) -> Resul
     if command.timeout_ms == 0 {
         return Err(Refusal::because("the order does not say how long it may take"));
     }
+    Ok(())
+}
+
+/// Reads an order, and asks who signed it and what the host's own rules say. Changes nothing; computes for up to a
+/// millisecond.
+pub(crate) fn admit(
+    command: &v1::Command,
+    beliefs: &Beliefs,
+    config: &Config,
+    now: Timestamp,
+) -> Result<Admitted, Refusal> {
+    let signed = signed::verify(beliefs, command, now)?;
+    let action = permitted(command, config)?;
+    let mut resources: BTreeSet<String> = action.resources().into_iter().collect();
+    resources.extend(command.resources.iter().cloned());
+    resources.extend(signed.resource());
+    Ok(Admitted { action, resources, signed })
+}
+
+/// The action, when this host's administrator allows it.
+fn permitted(command: &v1::Command, config: &Config) -> Result<Box<dyn Action>, Refusal> {
     let action = read(&command.action, &command.parameters)?;
     if !config.allow.actions.contains(&command.action) {
         return Err(Refusal::not_listed("actions", &command.action));
@@ -72,9 +101,7 @@ pub(crate) fn admit(command: &v1::Command, config: &Config, fence: u64) -> Resul
     for word in &command.yield_to {
         YieldTo::parse(word)?;
     }
-    let mut resources: BTreeSet<String> = action.resources().into_iter().collect();
-    resources.extend(command.resources.iter().cloned());
-    Ok(Admitted { action, resources })
+    Ok(action)
 }
 
 /// Finds the action and reads its parameters.

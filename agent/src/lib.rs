@@ -2,6 +2,7 @@
 
 pub mod actions;
 pub mod agent;
+pub mod belief;
 pub mod clock;
 pub mod config;
 pub mod data_dir;

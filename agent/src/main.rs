@@ -32,6 +32,7 @@ fn main() -> ExitCode {
             Command::Run(place) => command::run::run(place).await,
             Command::Check(place) => command::check::check(place).await,
             Command::Hold(hold) => command::hold::hold(hold).await,
+            Command::Label(label) => command::label::label(label).await,
         }
     });
     // A read that hangs in a dead file system must not keep the process.

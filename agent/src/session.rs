@@ -75,8 +75,6 @@ pub struct Parts {
     pub clock: ClockOffset,
     /// Facts about the host.
     pub facts: BTreeMap<String, String>,
-    /// The labels that the join gave.
-    pub labels: BTreeMap<String, String>,
     /// What the agent can do.
     pub capabilities: Vec<String>,
     /// Random at each start of the process.
@@ -184,16 +182,18 @@ impl Session {
 
     /// Begins an attempt to reach the controller.
     fn connect(&mut self) {
+        let believed = self.parts.orders.beliefs();
+        let set_versions = believed.set_versions.into_iter().map(|(name, version)| (name.to_string(), version));
         let hello = v1::Hello {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             protocol: quell_wire::PROTOCOL,
             capabilities: self.parts.capabilities.clone(),
-            labels: self.parts.labels.clone(),
+            labels: believed.labels.into_iter().collect(),
             facts: self.parts.facts.clone(),
             fence: self.parts.orders.fence(),
-            set_versions: BTreeMap::new(),
-            trust_version: 0,
-            label_version: 0,
+            set_versions: set_versions.collect(),
+            trust_version: believed.trust_version,
+            label_version: believed.label_version,
             journal: wire::bounded_journal(self.parts.orders.journal()),
             next_sequence: self.outbox.next_sequence(),
             spool_dropped: self.spool.dropped() - self.reported_drops,
@@ -279,7 +279,8 @@ impl Session {
             Some(Down::Assign(assign)) => self.assign(&assign),
             Some(Down::Command(command)) => self.order(Order::Submit(Box::new(command))),
             Some(Down::Cancel(cancel)) => self.order(Order::Cancel(cancel)),
-            Some(Down::Change(_)) => tracing::debug!("a signed change was left aside"),
+            // In order with the commands: one that follows is judged by what came before it.
+            Some(Down::Change(change)) => self.order(Order::Believe(change)),
             Some(Down::ProbeNow(now)) => self.parts.runner.look_now(&now.keys),
             Some(Down::LogRequest(request)) => self.tail(request),
             Some(Down::GoAway(away)) => {

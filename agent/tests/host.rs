@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "the whole file is tests")]
 
+#[expect(dead_code, reason = "these tests sign in one way only")]
+mod office;
+
 use std::{
     path::Path,
     process::Command,
@@ -11,6 +14,8 @@ use std::{
 };
 
 use quell_agent::{
+    belief::Beliefs,
+    clock::ClockOffset,
     config::Config,
     execute::{self, Handle, Options, Report, Reports},
     guard::Surroundings,
@@ -65,10 +70,13 @@ impl Agent {
         let toml = format!("[allow]\nactions = [\"service.restart\"]\nservices = {services:?}\n");
         let config = Arc::new(Config::parse(&toml, Path::new("agent.toml")).unwrap());
         let managers = Arc::new(Managers::open(&config, data.path()).await.unwrap());
+        Beliefs::establish(data.path(), &office::OFFICE.root(), &office::labels()).unwrap();
         let options = Options {
             data_directory: data.path().to_owned(),
             config,
             managers: Arc::clone(&managers),
+            beliefs: Arc::new(Beliefs::open(data.path(), office::host()).unwrap()),
+            clock: ClockOffset::default(),
             host_hold: Arc::new(|| None),
             surroundings: Surroundings::default(),
         };
@@ -86,7 +94,7 @@ impl Agent {
             parameters: format!("{{\"service\":\"{service}\"}}").into_bytes(),
             ..v1::Command::default()
         };
-        self.handle.submit(order).await;
+        self.handle.submit(office::signed(order)).await;
         loop {
             let report = tokio::time::timeout(LIMIT, self.reports.recv()).await.expect("no outcome").unwrap();
             if let Report::Outcome(outcome) = report {

@@ -5,7 +5,7 @@
 use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use quell_agent::{actions, config::Config, data_dir::DataDir, hold::HoldFile};
+use quell_agent::{actions, belief::Beliefs, config::Config, data_dir::DataDir, hold::HoldFile};
 use quell_link::client::{AgentIdentity, connect_agent};
 
 use super::say;
@@ -33,7 +33,14 @@ pub(crate) async fn check(place: Place) -> anyhow::Result<ExitCode> {
     }
     let directory = data.identity();
     match tokio::task::spawn_blocking(move || AgentIdentity::load(&directory)).await? {
-        Ok(identity) => reach(Arc::new(identity), &mut worst).await,
+        Ok(identity) => {
+            let (root, name) = (data.root().to_owned(), identity.name.clone());
+            match tokio::task::spawn_blocking(move || Beliefs::open(&root, name)).await? {
+                Ok(beliefs) => believed(&beliefs, &mut worst),
+                Err(error) => fault(&mut worst, 1, error),
+            }
+            reach(Arc::new(identity), &mut worst).await;
+        }
         Err(error) => fault(&mut worst, 1, error),
     }
     say(if worst == 0 { "everything is well" } else { "see the lines that begin with \"fault\"" });
@@ -80,6 +87,27 @@ fn show(config: &Config, path: &Path, worst: &mut u8) {
         if !mount.path.is_dir() {
             fault(worst, 1, format_args!("{} is no directory", mount.path.display()));
         }
+    }
+}
+
+/// Whom the host believes, its labels and what it has seen.
+fn believed(beliefs: &Beliefs, worst: &mut u8) {
+    let view = match beliefs.view() {
+        Ok(view) => view,
+        Err(error) => return fault(worst, 1, error),
+    };
+    let root = view.root.root();
+    say(format_args!("believes     trust root {} of {}, {}", root.version, root.installation, view.root.digest()));
+    for line in view.root.signers().lines() {
+        say(format_args!("signer       {} by {}", line.principals(), line.fingerprint()));
+    }
+    for (name, count) in &root.required {
+        say(format_args!("signatures   {count} people for {name}"));
+    }
+    let whose = if beliefs.labelled_by_host() { " (by this host's administrator)" } else { "" };
+    say(format_args!("labels       {}{whose}", super::label::words(&view.labels)));
+    for (namespace, version) in &view.set_versions {
+        say(format_args!("set          {namespace} at version {version}, or newer"));
     }
 }
 

@@ -8,9 +8,9 @@ use std::{
 };
 
 use anyhow::Context as _;
-use quell_agent::{config::Config, data_dir::DataDir};
+use quell_agent::{belief::Beliefs, config::Config, data_dir::DataDir};
 use quell_link::{client::join_with, join::JoinString};
-use quell_model::name::HostName;
+use quell_model::{name::HostName, trust::TrustRoot};
 
 use super::say;
 use crate::{arguments, exit::Usage};
@@ -32,12 +32,15 @@ pub(crate) async fn join(options: arguments::Join) -> anyhow::Result<ExitCode> {
     let data = DataDir::new(options.place.data_dir);
     data.create()?;
     let _lock = data.lock()?;
-    let joined = join_with(&join, name, &data.identity(), env!("CARGO_PKG_VERSION")).await?;
+    let (place, labels) = (data.root().to_owned(), join.labels.clone());
+    let keep = move |root: &TrustRoot| Beliefs::establish(&place, root, &labels).map_err(|error| error.to_string());
+    let joined = join_with(&join, name, &data.identity(), env!("CARGO_PKG_VERSION"), keep).await?;
     let config = data.config();
     let text = first_config(&joined.allow, &config)?;
     let place = config.clone();
     let written = tokio::task::spawn_blocking(move || write_new(&place, &text)).await??;
     say(format_args!("{} has joined {}", joined.identity.name, joined.identity.installation));
+    say(format_args!("it believes trust root {} ({})", joined.trust.version, joined.trust.digest().short()));
     if !joined.allow.is_empty() && !written {
         say(format_args!(
             "{} was there already and stays as it is; the join string's allow-list was not used",

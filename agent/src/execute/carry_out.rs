@@ -12,7 +12,10 @@ use super::{
     queue::{Cancel, Order},
     wire_key,
 };
-use crate::actions::{Action, Failure, Refusal, Work};
+use crate::{
+    actions::{Action, Failure, Preview, Refusal, Work},
+    guard::{signed::Signed, standing},
+};
 
 /// How long after its deadline an action may still tell how it ended.
 const GRACE: Duration = Duration::from_secs(30);
@@ -58,7 +61,11 @@ pub(super) async fn look(shared: Arc<Shared>, order: Box<Order>) -> Finish {
     let checked = if order.command.undo {
         Err(Refusal::because("what an undo would do is not known before it is done"))
     } else {
-        order.action.check(&shared.host).await
+        let look = |shared: &Shared, asked: &Asked| standing::look(&shared.beliefs, &asked.command, &asked.signed);
+        match off_the_runtime(&shared, &order, look).await {
+            Ok(()) => order.action.check(&shared.host).await,
+            Err(refusal) => Err(refusal),
+        }
     };
     if order.command.preview_only {
         // A fence that was only seen is kept as well.
@@ -103,20 +110,37 @@ fn not_started(order: &Order) -> Option<End> {
     })
 }
 
-/// The guards that are asked at the last moment: the host's hold, and whom it gives way to.
+/// The guards that are asked at the last moment: the host's hold, what it has seen and done, and whom it gives way to.
 async fn may_begin(shared: &Arc<Shared>, order: &Order) -> Result<Option<String>, Refusal> {
-    let (asked, yield_to) = (Arc::clone(shared), order.command.yield_to.clone());
-    crate::actions::blocking(move || {
+    off_the_runtime(shared, order, |asked, order| {
         if let Some(held) = (asked.host_hold)() {
             return Err(Refusal::because(format!(
                 "this host's administrator holds it until {}: {}; it is lifted with: quell-agent hold --lift",
                 held.until, held.reason
             )));
         }
-        Ok(asked.surroundings.gives_way(&yield_to))
+        standing::ask(&asked.beliefs, &asked.clock, &order.command, &order.signed)?;
+        Ok(asked.surroundings.gives_way(&order.command.yield_to))
     })
     .await
-    .unwrap_or_else(|error| Err(Refusal::because(error)))
+}
+
+/// What a guard that blocks needs of an order.
+struct Asked {
+    command: Box<v1::Command>,
+    signed: Signed,
+}
+
+/// Asks a guard that blocks.
+async fn off_the_runtime<T: Send + 'static>(
+    shared: &Arc<Shared>,
+    order: &Order,
+    ask: impl FnOnce(&Shared, &Asked) -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    let shared = Arc::clone(shared);
+    let asked = Asked { command: order.command.clone(), signed: order.signed.clone() };
+    let answer = crate::actions::blocking(move || ask(&shared, &asked)).await;
+    answer.unwrap_or_else(|error| Err(Refusal::because(error)))
 }
 
 async fn act(shared: &Arc<Shared>, order: &Order) -> Finish {
@@ -136,6 +160,7 @@ async fn act(shared: &Arc<Shared>, order: &Order) -> Finish {
 /// Everything that only looks.
 async fn check_and_prepare(shared: &Shared, order: &Order) -> Result<serde_json::Value, End> {
     let preview = order.action.check(&shared.host).await.map_err(End::refused)?;
+    check_preview(order, &preview)?;
     if preview.items.is_empty() {
         return Err(End::new(Kind::NoChange, preview.note));
     }
@@ -144,13 +169,25 @@ async fn check_and_prepare(shared: &Shared, order: &Order) -> Result<serde_json:
     not_started(order).map_or(Ok(prepared), Err)
 }
 
-/// Makes the intent durable; without that nothing is done.
+/// What people approved by its preview is done as it was shown, or not at all.
+fn check_preview(order: &Order, preview: &Preview) -> Result<(), End> {
+    match order.signed.preview() {
+        Some(approved) if outcome::preview_digest(preview) != approved => Err(End::refused(Refusal::because(
+            "what it would touch is not what it was when people approved it: look at the new preview and approve that",
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Makes durable that it begins, in the ledger and in the journal; without that nothing is done.
 async fn intend(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     order: &Order,
     prepared: serde_json::Value,
     undoes: Option<String>,
 ) -> Result<(), End> {
+    let begin = |shared: &Shared, asked: &Asked| standing::begin(&shared.beliefs, &asked.command, &asked.signed);
+    off_the_runtime(shared, order, begin).await.map_err(End::refused)?;
     let command = &order.command;
     let intent = Intent {
         key: order.key.clone(),
@@ -158,6 +195,8 @@ async fn intend(
         action: command.action.clone(),
         parameters: serde_json::from_slice(&command.parameters).unwrap_or_default(),
         fence: command.fence,
+        plan: Some(order.signed.plan()),
+        step: command.step,
         timeout_ms: command.timeout_ms,
         begun_unix_ms: jiff::Timestamp::now().as_millisecond(),
         resources: order.resources.iter().cloned().collect(),
@@ -221,12 +260,25 @@ async fn undo(shared: &Arc<Shared>, order: &Order) -> Finish {
     let done = shared.journal.find(&original).and_then(|record| Some((record.intent?, record.outcome)));
     let end = match done {
         None => End::new(Kind::Refused, "this host's journal knows of nothing that was done under this order's key"),
+        Some((intent, _)) if !is_of(&intent, order) => End::new(
+            Kind::Refused,
+            "what was done under this order's key is no step of this plan, so it says nothing of it",
+        ),
         Some((intent, _)) => match intend(shared, order, intent.prepared.clone(), Some(original)).await {
             Err(end) => end,
             Ok(()) => take_back(shared, order, &intent).await,
         },
     };
     finish(shared, &order.command, &order.key, end, begun.elapsed()).await
+}
+
+/// Whether what was done is the very step that an order takes back: the order's evidence speaks of no other.
+fn is_of(intent: &Intent, order: &Order) -> bool {
+    let parameters: serde_json::Value = serde_json::from_slice(&order.command.parameters).unwrap_or_default();
+    intent.plan == Some(order.signed.plan())
+        && intent.step == order.command.step
+        && intent.action == order.command.action
+        && intent.parameters == parameters
 }
 
 async fn take_back(shared: &Shared, order: &Order, intent: &Intent) -> End {

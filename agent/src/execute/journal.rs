@@ -20,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use quell_model::digest::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
@@ -86,6 +87,12 @@ pub(crate) struct Intent {
     pub(crate) parameters: Json,
     /// The fence of the order.
     pub(crate) fence: u64,
+    /// The plan that it is a step of, by its hash; absent in journals of agents that verified none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) plan: Option<Digest>,
+    /// Its number there.
+    #[serde(default)]
+    pub(crate) step: u32,
     /// How long it may take, milliseconds.
     pub(crate) timeout_ms: u64,
     /// When it was begun, Unix time in milliseconds.

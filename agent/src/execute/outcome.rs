@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::actions::{Change, Preview, Refusal};
+use crate::actions::{Change, Item, Preview, Refusal};
 
 /// How an order can end, by name: the journal must not depend on the wire's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,18 +155,23 @@ fn field(name: &str, value: &Value) -> v1::Field {
     v1::Field { name: name.to_owned(), value: Some(value) }
 }
 
-/// A preview as the wire carries it; its digest is what an approval binds.
+/// What an approval binds of a preview: the objects that would be touched, and how.
+pub(crate) fn preview_digest(preview: &Preview) -> Digest {
+    let canonical =
+        |item: &Item| json!({"detail": item.detail, "object": item.object, "sizeBytes": item.size, "verb": item.verb});
+    let canonical: Vec<serde_json::Value> = preview.items.iter().map(canonical).collect();
+    Digest::of(serde_json::Value::Array(canonical).to_string().as_bytes())
+}
+
+/// A preview as the wire carries it.
 pub(crate) fn preview(command_id: &str, checked: Result<Preview, Refusal>) -> v1::Preview {
-    let (items, refusal) = match checked {
-        Ok(preview) => (preview.items, String::new()),
-        Err(refusal) => (Vec::new(), refusal.reason),
+    let (preview, refusal) = match checked {
+        Ok(preview) => (preview, String::new()),
+        Err(refusal) => (Preview::default(), refusal.reason),
     };
-    let canonical: Vec<serde_json::Value> = items
-        .iter()
-        .map(|item| json!({"detail": item.detail, "object": item.object, "sizeBytes": item.size, "verb": item.verb}))
-        .collect();
-    let digest = Digest::of(serde_json::Value::Array(canonical).to_string().as_bytes());
-    let items = items
+    let digest = preview_digest(&preview);
+    let items = preview
+        .items
         .into_iter()
         .map(|item| v1::PreviewItem {
             verb: item.verb.to_owned(),

@@ -24,7 +24,10 @@ use super::{
     outcome::{End, Kind},
     recover,
 };
-use crate::{actions::Action, guard};
+use crate::{
+    actions::{Action, Refusal},
+    guard::{self, Admitted, signed::Signed},
+};
 
 /// Orders that wait or run at the same time.
 const ORDER_LIMIT: usize = 64;
@@ -34,7 +37,7 @@ const GIVE_WAY_EVERY: Duration = Duration::from_secs(1);
 
 /// What the queue is told.
 pub(super) enum Message {
-    Submit(Box<v1::Command>, Instant),
+    Submit { command: Box<v1::Command>, received: Instant, admitted: Result<Admitted, Refusal> },
     Cancel { command_id: String, reason: String },
     Acknowledged(String),
     Stop(oneshot::Sender<()>),
@@ -66,6 +69,8 @@ pub(super) struct Order {
     pub(super) key: String,
     pub(super) action: Box<dyn Action>,
     pub(super) resources: BTreeSet<String>,
+    /// In whose name it is done.
+    pub(super) signed: Signed,
     /// It is not begun after this.
     pub(super) not_after: Instant,
     pub(super) cancel: Cancel,
@@ -157,7 +162,7 @@ impl Queue {
 
     fn take(&mut self, message: Message) {
         match message {
-            Message::Submit(command, received) => self.submit(command, received),
+            Message::Submit { command, received, admitted } => self.submit(command, received, admitted),
             Message::Cancel { command_id, reason } => self.cancel(&command_id, &reason),
             Message::Acknowledged(key) => {
                 self.tasks.spawn(carry_out::acknowledge(Arc::clone(&self.shared), key));
@@ -169,7 +174,7 @@ impl Queue {
         }
     }
 
-    fn submit(&mut self, command: Box<v1::Command>, received: Instant) {
+    fn submit(&mut self, command: Box<v1::Command>, received: Instant, admitted: Result<Admitted, Refusal>) {
         let key = journal_key(&command);
         if !command.preview_only && self.is_known(&key) {
             return;
@@ -188,7 +193,7 @@ impl Queue {
             );
             return;
         }
-        let admitted = guard::admit(&command, &self.shared.host.config, self.fence);
+        let checked = guard::check_order(&command, self.fence);
         self.fence = self.fence.max(command.fence);
         let span = tracing::info_span!(
             "order",
@@ -199,7 +204,14 @@ impl Queue {
         );
         let shared = Arc::clone(&self.shared);
         let refuse = |end: End| carry_out::answer(shared, command.clone(), key.clone(), end);
-        let admitted = match admitted {
+        let not_after = received + Duration::from_millis(command.start_within_ms);
+        if checked.is_ok() && Instant::now() >= not_after {
+            let end = End::new(Kind::NotStarted, "the time in which it might begin was over when it came");
+            let task = refuse(end);
+            self.tasks.spawn(task);
+            return;
+        }
+        let admitted = match checked.and(admitted) {
             Ok(admitted) => admitted,
             Err(refusal) => {
                 span.in_scope(|| tracing::warn!(reason = refusal.reason, "an order is refused"));
@@ -214,11 +226,11 @@ impl Queue {
             self.tasks.spawn(task);
             return;
         }
-        let not_after = received + Duration::from_millis(command.start_within_ms);
         let order = Box::new(Order {
             key,
             action: admitted.action,
             resources: admitted.resources,
+            signed: admitted.signed,
             not_after,
             cancel: Cancel::default(),
             not_before: None,

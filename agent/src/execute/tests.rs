@@ -13,10 +13,16 @@ use quell_wire::v1::{self, OutcomeKind};
 
 use super::{Handle, Options, Report, Reports, start};
 use crate::{
+    belief::Beliefs,
+    clock::ClockOffset,
     config::Config,
     guard::{Held, HostHold, Surroundings},
     managers::Managers,
 };
+
+#[path = "../../tests/office/mod.rs"]
+pub(crate) mod office;
+mod signed;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -25,12 +31,21 @@ pub(crate) struct Agent {
     pub(crate) handle: Handle,
     pub(crate) reports: Reports,
     pub(crate) managers: Arc<Managers>,
+    clock: ClockOffset,
     held: Arc<AtomicBool>,
 }
 
 impl Agent {
-    /// Starts one with this `agent.toml`.
+    /// Starts one with this `agent.toml`, which believes the office; what it believed before stays.
     pub(crate) async fn start(data_directory: &Path, toml: &str) -> Self {
+        if !data_directory.join("belief").exists() {
+            Beliefs::establish(data_directory, &office::OFFICE.root(), &office::labels()).unwrap();
+        }
+        Self::of_strangers(data_directory, toml).await
+    }
+
+    /// Starts one with what it believes.
+    pub(crate) async fn of_strangers(data_directory: &Path, toml: &str) -> Self {
         let config = Arc::new(Config::parse(toml, Path::new("agent.toml")).unwrap());
         let managers = Arc::new(Managers::open(&config, data_directory).await.unwrap());
         let held = Arc::new(AtomicBool::new(false));
@@ -38,10 +53,13 @@ impl Agent {
         let host_hold: HostHold = Arc::new(move || {
             asked.load(Ordering::Relaxed).then(|| Held { reason: "a test".to_owned(), until: jiff::Timestamp::MAX })
         });
+        let clock = ClockOffset::default();
         let options = Options {
             data_directory: data_directory.to_owned(),
             config,
             managers: Arc::clone(&managers),
+            beliefs: Arc::new(Beliefs::open(data_directory, office::host()).unwrap()),
+            clock: clock.clone(),
             host_hold,
             // Whoever works at this machine is no business of the tests.
             surroundings: Surroundings {
@@ -51,7 +69,7 @@ impl Agent {
             },
         };
         let (handle, reports) = start(options).await.unwrap();
-        Self { handle, reports, managers, held }
+        Self { handle, reports, managers, clock, held }
     }
 
     pub(crate) async fn next(&mut self) -> Report {
@@ -69,8 +87,18 @@ impl Agent {
         }
     }
 
-    /// Carries an order out.
+    /// Gives an order that a person signs.
+    pub(crate) async fn submit(&self, command: v1::Command) {
+        self.handle.submit(office::signed(command)).await;
+    }
+
+    /// Carries out an order that a person signs.
     pub(crate) async fn run(&mut self, command: v1::Command) -> v1::Outcome {
+        self.give(office::signed(command)).await
+    }
+
+    /// Gives an order as it is, and waits for its outcome.
+    pub(crate) async fn give(&mut self, command: v1::Command) -> v1::Outcome {
         let id = command.command_id.clone();
         self.handle.submit(command).await;
         self.outcome(&id).await
@@ -110,6 +138,8 @@ pub(crate) async fn seed(data_directory: &Path, command: &v1::Command, prepared:
         action: command.action.clone(),
         parameters: serde_json::from_slice(&command.parameters).unwrap(),
         fence: command.fence,
+        plan: None,
+        step: 0,
         timeout_ms: command.timeout_ms,
         begun_unix_ms: jiff::Timestamp::now().as_millisecond(),
         resources: vec![],
@@ -149,7 +179,7 @@ async fn an_order_is_started_ends_and_is_kept_until_acknowledged() {
     let (directory, mut agent) = fresh().await;
     let file = directory.path().join("said");
     let order = shell("a", &format!("echo hello | tee -a {}", file.display()));
-    agent.handle.submit(order.clone()).await;
+    agent.submit(order.clone()).await;
     assert!(matches!(agent.next().await, Report::Started(started) if started.command_id == "cmd-a"));
     let outcome = agent.outcome("cmd-a").await;
     assert_eq!((outcome.kind(), outcome.output.as_str()), (OutcomeKind::Succeeded, "hello\n"));
@@ -181,9 +211,9 @@ async fn a_program_is_timed_out_capped_and_called_off() {
     assert_eq!(outcome.kind(), OutcomeKind::Failed);
     assert!(outcome.output.len() <= 8192 && outcome.output.ends_with("10000\n"));
 
-    agent.handle.submit(shell("long", "sleep 60")).await;
+    agent.submit(shell("long", "sleep 60")).await;
     while !matches!(agent.next().await, Report::Started(_)) {}
-    agent.handle.submit(shell("queued", "true")).await;
+    agent.submit(shell("queued", "true")).await;
     agent.handle.cancel("cmd-queued", "not needed").await;
     let queued = agent.outcome("cmd-queued").await;
     assert_eq!(queued.kind(), OutcomeKind::NotStarted);
@@ -201,7 +231,7 @@ async fn orders_on_one_resource_follow_each_other() {
     for index in 0..5 {
         // A later one would overtake if they ran side by side.
         let script = format!("sleep 0.{}; echo {index} >> {}", 5 - index, file.display());
-        agent.handle.submit(shell(&index.to_string(), &script)).await;
+        agent.submit(shell(&index.to_string(), &script)).await;
     }
     agent.outcome("cmd-4").await;
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "0\n1\n2\n3\n4\n");
@@ -211,7 +241,7 @@ async fn orders_on_one_resource_follow_each_other() {
 async fn an_order_that_waits_too_long_is_not_begun() {
     let (directory, mut agent) = fresh().await;
     let file = directory.path().join("late");
-    agent.handle.submit(shell("first", "sleep 0.6")).await;
+    agent.submit(shell("first", "sleep 0.6")).await;
     let late = v1::Command { start_within_ms: 100, ..shell("late", &format!("touch {}", file.display())) };
     assert_eq!(agent.run(late).await.kind(), OutcomeKind::NotStarted);
     agent.outcome("cmd-first").await;
@@ -229,7 +259,7 @@ async fn fences_holds_and_dry_runs_change_nothing() {
 
     let dry = agent.run(v1::Command { dry_run: true, ..touch("dry") }).await;
     assert!(dry.dry_run && dry.kind() == OutcomeKind::Succeeded && dry.summary.starts_with("would run"), "{dry:?}");
-    agent.handle.submit(v1::Command { preview_only: true, fence: 9, ..touch("preview") }).await;
+    agent.submit(v1::Command { preview_only: true, fence: 9, ..touch("preview") }).await;
     let Report::Preview(preview) = agent.next().await else { panic!("a preview was wanted") };
     assert_eq!((preview.items.len(), preview.digest.len()), (1, 32));
     assert_eq!(agent.handle.fence(), 9, "a fence that was only seen is kept");
@@ -262,7 +292,7 @@ async fn an_order_gives_way_and_begins_when_the_way_is_free() {
     let outcome = agent.run(polite("short", 300)).await;
     assert_eq!(outcome.kind(), OutcomeKind::NotStarted);
     assert!(outcome.summary.contains("booted"), "{}", outcome.summary);
-    agent.handle.submit(polite("long", 15_000)).await;
+    agent.submit(polite("long", 15_000)).await;
     // It has given way at least once when a later order on another resource is through.
     agent.run(command("other", "service.restart", &serde_json::json!({"service": "orders"}))).await;
     std::fs::write(&uptime, "900.0 1.0").unwrap();
@@ -284,10 +314,13 @@ async fn nothing_is_done_when_the_journal_is_broken() {
 async fn a_stop_waits_for_what_runs_and_begins_nothing() {
     let (directory, mut agent) = fresh().await;
     let file = directory.path().join("ended");
-    agent.handle.submit(shell("a", &format!("sleep 0.3; touch {}", file.display()))).await;
+    let go = directory.path().join("go");
+    let waits = format!("until [ -e {} ]; do sleep 0.05; done; touch {}", go.display(), file.display());
+    agent.submit(shell("a", &waits)).await;
     while !matches!(agent.next().await, Report::Started(_)) {}
-    agent.handle.submit(shell("b", "true")).await;
-    tokio::time::timeout(LIMIT, agent.handle.stop()).await.unwrap();
+    agent.submit(shell("b", "true")).await;
+    let stopped = async { tokio::join!(agent.handle.stop(), async { std::fs::write(&go, "").unwrap() }) };
+    tokio::time::timeout(LIMIT, stopped).await.unwrap();
     assert!(file.exists());
     assert_eq!(agent.handle.journal().len(), 1, "the second was not begun");
 }

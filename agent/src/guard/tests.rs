@@ -2,8 +2,8 @@ use std::{path::Path, time::Duration};
 
 use quell_wire::v1;
 
-use super::{Surroundings, admit};
-use crate::config::Config;
+use super::{Surroundings, check_order, permitted};
+use crate::{actions::Refusal, config::Config};
 
 fn config(allow: &str) -> Config {
     Config::parse(&format!("[allow]\n{allow}"), Path::new("agent.toml")).unwrap()
@@ -24,6 +24,12 @@ fn command(action: &str, parameters: &str) -> v1::Command {
 
 fn restart() -> v1::Command {
     command("service.restart", r#"{"service":"orders"}"#)
+}
+
+/// The host's own rules, signatures aside: those stand in a suite of their own.
+fn admit(command: &v1::Command, config: &Config, fence: u64) -> Result<(), Refusal> {
+    check_order(command, fence)?;
+    permitted(command, config).map(drop)
 }
 
 #[test]
@@ -48,7 +54,7 @@ fn the_first_no_is_the_answer_and_names_the_line_to_add() {
         (everything, v1::Command { yield_to: vec!["the-moon".to_owned()], ..restart() }, 0, "the-moon", ""),
     ];
     for (allow, command, fence, reason, remedy) in cases {
-        let refusal = admit(&command, &config(allow), fence).err().expect(reason);
+        let refusal = admit(&command, &config(allow), fence).expect_err(reason);
         assert!(refusal.reason.contains(reason), "{:?} lacks {reason:?}", refusal.reason);
         assert_eq!(refusal.remedy, remedy);
     }

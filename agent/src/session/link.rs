@@ -13,6 +13,7 @@ use tokio_stream::{Stream, StreamExt as _};
 
 use super::{Messages, Online, Outgoing, outbox::MOST_WAITING, outgoing, unnumbered};
 use crate::{
+    belief::Told,
     execute::{Handle, Report},
     probes::{Boxed, Sample, runner::Tail},
 };
@@ -74,6 +75,10 @@ pub trait Orders: Send + Sync {
     fn journal(&self) -> Vec<v1::JournalEntry>;
     /// The highest fence that was seen.
     fn fence(&self) -> u64;
+    /// Takes in a signed change of what the host believes, or says why not.
+    fn believe(&self, change: v1::SignedChange) -> Boxed<'_, ()>;
+    /// What the controller is told of what the host believes.
+    fn beliefs(&self) -> Told;
 }
 
 impl Orders for Handle {
@@ -96,6 +101,14 @@ impl Orders for Handle {
     fn fence(&self) -> u64 {
         Self::fence(self)
     }
+
+    fn believe(&self, change: v1::SignedChange) -> Boxed<'_, ()> {
+        Box::pin(Self::believe(self, change))
+    }
+
+    fn beliefs(&self) -> Told {
+        Self::beliefs(self)
+    }
 }
 
 /// Something for the executor.
@@ -104,6 +117,7 @@ pub(super) enum Order {
     Submit(Box<v1::Command>),
     Cancel(v1::CancelCommand),
     Acknowledged(String),
+    Believe(v1::SignedChange),
 }
 
 /// Hands orders on, one after the other, so that the session never waits for the executor.
@@ -115,6 +129,7 @@ pub(super) fn forward(orders: Arc<dyn Orders>) -> mpsc::Sender<Order> {
                 Order::Submit(command) => orders.submit(*command).await,
                 Order::Cancel(cancel) => orders.cancel(cancel).await,
                 Order::Acknowledged(key) => orders.acknowledged(key).await,
+                Order::Believe(change) => orders.believe(change).await,
             }
         }
     });

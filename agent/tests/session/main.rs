@@ -9,7 +9,7 @@ use played::{Agent, PATIENT, Played};
 use quell_agent::{execute::Report, hold::Hold};
 use quell_wire::v1::{
     AssignProbes, CancelCommand, Command, GoAway, JournalEntry, LogRequest, Outcome, ProbeAssignment, ProbeNow,
-    Welcome, agent_message::Body as Up, controller_message::Body as Down,
+    SignedChange, Welcome, agent_message::Body as Up, controller_message::Body as Down,
 };
 
 fn outcome(number: u32) -> Report {
@@ -172,4 +172,20 @@ async fn a_controller_that_does_not_begin_with_a_welcome_is_left_and_tried_again
     let again = Arc::clone(&agent.attempts_made);
     assert!(again.load(std::sync::atomic::Ordering::Relaxed) >= 2);
     tokio::time::timeout(PATIENT, agent.stop()).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_believed_is_told_and_signed_changes_keep_their_place_among_the_orders() {
+    let mut agent = Agent::start().await;
+    let (hello, peer) = agent.welcome(Welcome::default()).await;
+    assert_eq!((hello.trust_version, hello.label_version, hello.labels["role"].as_str()), (4, 2, "web"));
+    assert_eq!(hello.set_versions["shop"], 7);
+    let order = |id: &str| Down::Command(Command { command_id: id.to_owned(), ..Command::default() });
+    peer.say(order("cmd-1")).await;
+    peer.say(Down::Change(SignedChange { document: b"root".to_vec(), ..SignedChange::default() })).await;
+    peer.say(order("cmd-2")).await;
+    assert_eq!(agent.orders.next().await, Played::Submitted("cmd-1".to_owned()));
+    assert_eq!(agent.orders.next().await, Played::Believed("root".to_owned()));
+    assert_eq!(agent.orders.next().await, Played::Submitted("cmd-2".to_owned()));
+    agent.stop().await;
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use quell_agent::{
+    belief,
     clock::ClockOffset,
     config::Config,
     execute::Report,
@@ -43,6 +44,7 @@ pub(crate) enum Played {
     Submitted(String),
     Cancelled(String),
     Acknowledged(String),
+    Believed(String),
 }
 
 /// What the executor was told, in order.
@@ -85,6 +87,19 @@ impl Orders for Executor {
 
     fn fence(&self) -> u64 {
         0
+    }
+
+    fn believe(&self, change: v1::SignedChange) -> Boxed<'_, ()> {
+        self.tell(Played::Believed(String::from_utf8(change.document).unwrap()))
+    }
+
+    fn beliefs(&self) -> belief::Told {
+        belief::Told {
+            trust_version: 4,
+            label_version: 2,
+            labels: [("role".to_owned(), "web".to_owned())].into(),
+            set_versions: [("shop".parse().unwrap(), 7)].into(),
+        }
     }
 }
 
@@ -152,7 +167,6 @@ impl Agent {
             hold: held,
             clock: clock.clone(),
             facts: Default::default(),
-            labels: Default::default(),
             capabilities: vec!["probe.test".to_owned()],
             instance: "one".to_owned(),
         });

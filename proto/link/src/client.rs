@@ -88,6 +88,9 @@ pub enum Error {
         /// The host's name there.
         name: String,
     },
+    /// Whom the host believes could not be made durable.
+    #[error("whom this host believes could not be kept, so it has not joined: {0}")]
+    Keep(String),
     /// The controller's answer does not fit what was asked.
     #[error("the controller's answer is not what was asked for: {0}")]
     Answer(String),

@@ -57,13 +57,18 @@ impl Shop {
         text.lines().map(str::to_owned).collect()
     }
 
-    async fn failover(&mut self, key: &str, change: impl FnOnce(&mut Json)) -> v1::Outcome {
+    fn order(&self, key: &str, change: impl FnOnce(&mut Json)) -> v1::Command {
         let mut with = json!({
             "provider": "command", "tool": [self.root.path().join("dnsTool").display().to_string()],
             "from": "dns1", "to": "dns2", "servers": ["dns1", "dns2"],
         });
         change(&mut with);
-        self.agent.run(command(key, "dns.failover", &with)).await
+        command(key, "dns.failover", &with)
+    }
+
+    async fn failover(&mut self, key: &str, change: impl FnOnce(&mut Json)) -> v1::Outcome {
+        let order = self.order(key, change);
+        self.agent.run(order).await
     }
 }
 
@@ -136,17 +141,7 @@ async fn a_failover_that_fails_is_not_taken_back() {
     shop.set("dead", "");
     let outcome = shop.failover("a", |_| {}).await;
     assert_eq!(outcome.kind(), OutcomeKind::Failed);
-    let undo = v1::Command {
-        undo: true,
-        command_id: "cmd-undo".to_owned(),
-        ..command(
-            "a",
-            "dns.failover",
-            &json!({
-                "tool": [shop.root.path().join("dnsTool").display().to_string()], "from": "dns1", "to": "dns2",
-            }),
-        )
-    };
+    let undo = v1::Command { undo: true, command_id: "cmd-undo".to_owned(), ..shop.order("a", |_| {}) };
     let undone = shop.agent.run(undo).await;
     assert_eq!(undone.kind(), OutcomeKind::Failed);
     assert!(undone.summary.contains("not taken back"), "{}", undone.summary);

@@ -168,7 +168,7 @@ async fn a_dry_run_names_what_would_be_done_and_leaves_it() {
     host.write("something\n");
     std::fs::write(host.logs().join("app.log.20200101T000000Z.gz"), "old").unwrap();
     let with = json!({"path": host.log().display().to_string(), "keep": 1.0});
-    host.agent.handle.submit(v1::Command { preview_only: true, ..command("p", "log.rotate", &with) }).await;
+    host.agent.submit(v1::Command { preview_only: true, ..command("p", "log.rotate", &with) }).await;
     let crate::execute::Report::Preview(preview) = host.agent.next().await else { panic!("a preview was wanted") };
     let verbs: Vec<&str> = preview.items.iter().map(|item| item.verb.as_str()).collect();
     assert_eq!(verbs, ["rotate", "delete"]);

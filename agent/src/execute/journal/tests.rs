@@ -10,6 +10,8 @@ fn intent(key: &str) -> Line {
         action: "exec".to_owned(),
         parameters: serde_json::json!({"argv": ["/bin/true"]}),
         fence: 3,
+        plan: None,
+        step: 0,
         timeout_ms: 1000,
         begun_unix_ms: 0,
         resources: vec![],

@@ -46,18 +46,20 @@ pub struct Joined {
 /// The directory holds an identity already; the controller is not reached, is another one, or refuses: the token has
 /// ended or is used up, the name is taken.
 pub async fn join(join: &JoinString, name: HostName, directory: &Path) -> Result<Joined, Error> {
-    join_with(join, name, directory, env!("CARGO_PKG_VERSION")).await
+    join_with(join, name, directory, env!("CARGO_PKG_VERSION"), |_| Ok(())).await
 }
 
-/// Like [`join`], saying the version of the agent's binary.
+/// Like [`join`], saying the version of the agent's binary. `keep` makes durable whom the host believes, before the
+/// identity is complete: a machine that has joined believes somebody. It may block.
 ///
 /// # Errors
-/// Those of [`join`].
+/// Those of [`join`], and what `keep` says.
 pub async fn join_with(
     join: &JoinString,
     name: HostName,
     directory: &Path,
     agent_version: &str,
+    keep: impl FnOnce(&TrustRoot) -> Result<(), String> + Send + 'static,
 ) -> Result<Joined, Error> {
     let place = directory.to_owned();
     let key = blocking(move || prepare(&place)).await?;
@@ -84,7 +86,11 @@ pub async fn join_with(
     };
     let chain = certificates(response.chain_der);
     let place = directory.to_owned();
-    let identity = blocking(move || AgentIdentity::establish(&place, facts, key, chain, &roots)).await?;
+    let (identity, trust) = blocking(move || {
+        keep(&trust).map_err(Error::Keep)?;
+        Ok((AgentIdentity::establish(&place, facts, key, chain, &roots)?, trust))
+    })
+    .await?;
     Ok(Joined { identity, trust, allow: join.allow.clone() })
 }
 

@@ -1,0 +1,546 @@
+//! Nothing is done that people did not sign: each order is good, until one thing about it is broken.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use quell_model::{
+    digest::Digest,
+    manifest::{self, File},
+    plan::{ExactPlan, PlannedStep, preview_key},
+    trust::{PolicySet, TrustRoot, approvals::Ballot},
+};
+use quell_wire::v1::{self, OutcomeKind};
+use serde_json::json;
+
+use super::{
+    Agent, TOML,
+    office::{self, OFFICE, Person},
+};
+use crate::{
+    belief::{Beliefs, Ledger},
+    guard,
+};
+
+const MANIFESTS: &str = r#"
+apiVersion: quell/v1
+kind: Policy
+metadata: { namespace: plants, name: web }
+spec:
+  description: The web server hangs.
+  mode: enforce
+  hosts: { matchLabels: { role: ROLE } }
+  probes:
+    web: { http: { url: 'http://127.0.0.1:8080/health' }, every: 5s, timeout: 2s }
+  signals:
+    dead: { that: 'probe.web.failures >= 3' }
+    fine: { that: 'probe.web.successes >= 3' }
+  trigger: { when: signal.dead, clear: signal.fine }
+  ladder:
+    - name: plain
+      do: [{ action: exec, with: { argv: [/bin/sh, '-c', 'echo done >> MARKS'] }, timeout: 15s }]
+      finally: [{ action: exec, with: { argv: [/bin/sh, '-c', 'echo finally >> MARKS'] }, timeout: 15s }]
+      verify: { that: signal.fine }
+    - name: careful
+      do: [{ action: exec, with: { argv: [/bin/sh, '-c', 'echo done >> MARKS'] }, timeout: 15s }]
+      approval: { role: compliance }
+      verify: { that: signal.fine }
+    - name: twice
+      do: [{ action: exec, with: { argv: [/bin/sh, '-c', 'echo done >> MARKS'] }, timeout: 15s }]
+      approval: { if: ledger.acted("1h") >= 1, role: compliance }
+      verify: { that: signal.fine }
+  guards: { cooldown: COOLDOWN, calendar: hours }
+  escalate: { to: on-call }
+---
+apiVersion: quell/v1
+kind: Calendar
+metadata: { namespace: plants, name: hours }
+spec: { timeZone: UTC, open: [{ days: OPEN }] }
+"#;
+
+/// What a test can break.
+struct Order {
+    set: PolicySet,
+    namespace: &'static str,
+    signers: Vec<&'static Person>,
+    manifests: Vec<String>,
+    plan: ExactPlan,
+    /// Who approves, in which namespace.
+    votes: Vec<(&'static Person, &'static str)>,
+    choice: &'static str,
+    command: v1::Command,
+}
+
+/// A host, its agent and a policy that people signed.
+struct Shop {
+    data: tempfile::TempDir,
+    agent: Agent,
+    manifests: BTreeMap<String, String>,
+    /// When its set expires: the same set has one digest.
+    expires: Timestamp,
+}
+
+impl Shop {
+    /// All is well: the host is meant, the calendar open, the cool-down long.
+    async fn new() -> Self {
+        Self::with("web", "1h", "daily").await
+    }
+
+    async fn with(role: &str, cooldown: &str, open: &str) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let marks = data.path().join("marks").display().to_string();
+        let text = MANIFESTS.replace("MARKS", &marks).replace("ROLE", role);
+        let text = text.replace("COOLDOWN", cooldown).replace("OPEN", open);
+        let parsed = manifest::parse(&[File { name: "web.yaml".to_owned(), text }]).unwrap();
+        let key =
+            |manifest: &manifest::Parsed| format!("{}/{}", manifest.manifest.kind(), manifest.manifest.name().name);
+        let manifests = parsed.into_iter().map(|one| (key(&one), one.canonical)).collect();
+        let agent = Agent::start(data.path(), TOML).await;
+        Self { data, agent, manifests, expires: Timestamp::now() + SignedDuration::from_hours(24) }
+    }
+
+    fn marks(&self) -> usize {
+        super::lines(&self.data.path().join("marks"))
+    }
+
+    fn step(&self, step: usize, finally: bool, word: &str) -> PlannedStep {
+        let script = format!("echo {word} >> {}", self.data.path().join("marks").display());
+        PlannedStep {
+            step,
+            wave: 0,
+            finally,
+            host: office::host(),
+            action: "exec".to_owned(),
+            with: json!({"argv": ["/bin/sh", "-c", script]}).as_object().unwrap().clone(),
+            timeout_ms: 15_000,
+        }
+    }
+
+    /// A good order for a rung; the key names the plan as well.
+    fn order(&self, key: &str, rung: &str) -> Order {
+        let digests = self.manifests.iter().map(|(key, text)| (key.clone(), Digest::of(text.as_bytes())));
+        let step = self.step(0, false, "done");
+        let command = super::command(key, "exec", &serde_json::Value::Object(step.with.clone()));
+        Order {
+            set: PolicySet {
+                installation: office::INSTALLATION.to_owned(),
+                namespace: "plants".parse().unwrap(),
+                version: 3,
+                issued: "2026-01-01T00:00:00Z".parse().unwrap(),
+                expires: self.expires,
+                manifests: digests.collect(),
+                one_shot: None,
+            },
+            namespace: "quell-policy",
+            signers: vec![&OFFICE.mira],
+            manifests: ["Policy/web", "Calendar/hours"].map(|key| self.manifests[key].clone()).into(),
+            plan: ExactPlan {
+                plan: key.to_owned(),
+                policy: Some("plants/web".parse().unwrap()),
+                policy_digest: Some(Digest::of(self.manifests["Policy/web"].as_bytes())),
+                rung: rung.to_owned(),
+                requester: None,
+                steps: vec![step, self.step(1, true, "finally")],
+                ..office::plan(&command)
+            },
+            votes: Vec::new(),
+            choice: "",
+            command,
+        }
+    }
+
+    /// The order of the rung's `finally`.
+    fn finally(&self, key: &str) -> Order {
+        let mut order = self.order(key, "plain");
+        order.command.step = 1;
+        order.command.parameters = serde_json::to_vec(&order.plan.steps[1].with).unwrap();
+        order
+    }
+
+    async fn give(&mut self, order: Order) -> v1::Outcome {
+        self.agent.give(order.seal()).await
+    }
+
+    async fn succeeds(&mut self, order: Order) {
+        let outcome = self.give(order).await;
+        assert_eq!(outcome.kind(), OutcomeKind::Succeeded, "{}", outcome.summary);
+    }
+
+    /// It is refused for this reason, and nothing is done.
+    async fn refuses(&mut self, order: Order, reason: &str) {
+        let command = order.seal();
+        self.refuses_as_it_is(command, reason).await;
+    }
+
+    async fn refuses_as_it_is(&mut self, command: v1::Command, reason: &str) {
+        let before = self.marks();
+        let outcome = self.agent.give(command).await;
+        assert_eq!(outcome.kind(), OutcomeKind::Refused, "wanted {reason:?}: {}", outcome.summary);
+        assert!(outcome.summary.contains(reason), "{:?} lacks {reason:?}", outcome.summary);
+        assert_eq!(self.marks(), before, "{reason}");
+    }
+
+    async fn restart(self) -> Self {
+        let Self { data, agent, manifests, expires } = self;
+        agent.crash().await;
+        let agent = Agent::of_strangers(data.path(), TOML).await;
+        Self { data, agent, manifests, expires }
+    }
+
+    fn beliefs(&self) -> &Beliefs {
+        &self.agent.handle.shared.beliefs
+    }
+}
+
+impl Order {
+    fn edit(mut self, edit: impl FnOnce(&mut Self)) -> Self {
+        edit(&mut self);
+        self
+    }
+
+    fn approved(self, person: &'static Person, namespace: &'static str) -> Self {
+        self.edit(|order| {
+            order.votes.push((person, namespace));
+            order.choice = "approve";
+        })
+    }
+
+    /// As it goes over the wire.
+    fn seal(self) -> v1::Command {
+        let manifests: Vec<&str> = self.manifests.iter().map(String::as_str).collect();
+        let authority = office::authority(&self.set, self.namespace, &self.signers, &manifests);
+        let plan = Digest::of(self.plan.canonical().as_bytes());
+        let ballot = Ballot { choice: self.choice.to_owned(), plan }.canonical();
+        let mut command = office::planned(self.command, &self.plan);
+        let sign = |(person, namespace): &(&Person, &str)| person.sign(namespace, ballot.as_bytes());
+        command.approvals = self.votes.iter().map(sign).collect();
+        command.choice = self.choice.to_owned();
+        command.authority = Some(authority);
+        command
+    }
+}
+
+/// An order that is good, until something is done to it.
+type Broken = (&'static str, fn(&mut Order));
+
+const BROKEN: [Broken; 11] = [
+    ("not in allowed_signers", |order| order.signers = vec![&OFFICE.eve]),
+    ("may only observe", |order| {
+        order.signers = vec![&OFFICE.olav];
+        order.namespace = "quell-policy.observe";
+    }),
+    ("may not sign in namespace", |order| order.signers = vec![&OFFICE.olav]),
+    ("not signed", |order| order.signers = vec![]),
+    ("expired", |order| order.set.expires = Timestamp::now() - SignedDuration::from_secs(1)),
+    ("of installation \"other\"", |order| order.set.installation = "other".to_owned()),
+    ("no such step", |order| order.plan.steps.iter_mut().for_each(|step| step.host = "web2".parse().unwrap())),
+    ("parameters are others", |order| order.command.parameters = br#"{"argv":["/bin/sh","-c","true"]}"#.to_vec()),
+    ("parameters of step 0 are others", |order| {
+        order.command.parameters = br#"{"argv":["/bin/sh","-c","true"]}"#.to_vec();
+        order.plan.steps[0].with = serde_json::from_slice(&order.command.parameters).unwrap();
+    }),
+    ("is not in version 3", |order| {
+        order.set.manifests.remove("Policy/web");
+    }),
+    ("is not among the evidence", |order| {
+        order.manifests.pop();
+    }),
+];
+
+#[tokio::test]
+async fn each_broken_order_is_refused_and_the_good_one_is_done() {
+    let mut shop = Shop::new().await;
+    for (index, (reason, break_it)) in BROKEN.into_iter().enumerate() {
+        let order = shop.order(&format!("broken-{index}"), "plain").edit(break_it);
+        shop.refuses(order, reason).await;
+    }
+    let good = |shop: &Shop, key: &str| shop.order(key, "plain").seal();
+    let unsigned = v1::Command { authority: None, ..good(&shop, "unsigned") };
+    shop.refuses_as_it_is(unsigned, "nobody signed it").await;
+    let mut forged = good(&shop, "forged");
+    if let Some(authority) = &mut forged.authority {
+        authority.policy_set = String::from_utf8_lossy(&authority.policy_set).replace(":3}", ":4}").into_bytes();
+    }
+    shop.refuses_as_it_is(forged, "bytes or the signature have been changed").await;
+    let other_plan = v1::Command { plan: good(&shop, "x").plan, ..good(&shop, "other-plan") };
+    shop.refuses_as_it_is(other_plan, "the plan's bytes have hash").await;
+    let no_hash = v1::Command { plan_hash: Vec::new(), ..good(&shop, "no-hash") };
+    shop.refuses_as_it_is(no_hash, "no plan by its hash").await;
+    let order = shop.order("good", "plain");
+    shop.succeeds(order).await;
+    assert_eq!(shop.marks(), 1);
+}
+
+#[tokio::test]
+async fn only_looking_takes_a_signature_too() {
+    let mut shop = Shop::new().await;
+    let dry = |order: Order| {
+        order.edit(|order| {
+            order.command.dry_run = true;
+            order.plan.dry_run = true;
+        })
+    };
+    let unsigned = shop.order("a", "plain").edit(|order| order.signers = vec![&OFFICE.eve]);
+    shop.refuses(dry(unsigned), "not in allowed_signers").await;
+    let looks = shop.order("b", "plain").edit(|order| {
+        order.signers = vec![&OFFICE.olav];
+        order.namespace = "quell-policy.observe";
+    });
+    shop.succeeds(dry(looks)).await;
+    let mut preview = shop.order("c", "plain").edit(|order| order.signers = vec![&OFFICE.eve]).seal();
+    preview.preview_only = true;
+    shop.agent.handle.submit(preview).await;
+    let super::Report::Preview(preview) = shop.agent.next().await else { panic!("a preview was wanted") };
+    assert!(preview.items.is_empty() && preview.refusal.contains("not in allowed_signers"), "{preview:?}");
+    assert_eq!(shop.marks(), 0);
+}
+
+#[tokio::test]
+async fn a_host_that_is_not_meant_by_its_own_labels_does_nothing() {
+    let mut shop = Shop::with("db", "1h", "daily").await;
+    let order = shop.order("a", "plain");
+    shop.refuses(order, "its own labels").await;
+}
+
+#[tokio::test]
+async fn a_host_that_believes_nobody_refuses_everything_and_says_what_to_do() {
+    let data = tempfile::tempdir().unwrap();
+    let mut agent = Agent::of_strangers(data.path(), TOML).await;
+    let outcome = agent.run(super::shell("a", "true")).await;
+    assert_eq!(outcome.kind(), OutcomeKind::Refused);
+    assert!(outcome.summary.contains("believes nobody") && outcome.summary.contains("join"), "{}", outcome.summary);
+}
+
+#[tokio::test]
+async fn an_older_set_and_a_fork_are_refused_after_a_restart_too() {
+    let mut shop = Shop::with("web", "1s", "daily").await;
+    let version = |shop: &Shop, key: &str, version| shop.order(key, "plain").edit(|order| order.set.version = version);
+    // That it was seen is enough, and a preview shows it.
+    let seen = v1::Command { preview_only: true, ..version(&shop, "seen", 5).seal() };
+    shop.agent.handle.submit(seen).await;
+    assert!(matches!(shop.agent.next().await, super::Report::Preview(preview) if preview.refusal.is_empty()));
+    for round in ["before", "after"] {
+        let old = version(&shop, &format!("old-{round}"), 4);
+        shop.refuses(old, "has been replaced by version 5").await;
+        let fork = version(&shop, &format!("fork-{round}"), 5)
+            .edit(|order| order.set.expires = Timestamp::now() + SignedDuration::from_hours(1));
+        shop.refuses(fork, "two different sets").await;
+        shop = shop.restart().await;
+    }
+    let newer = version(&shop, "newer", 6);
+    shop.succeeds(newer).await;
+}
+
+#[tokio::test]
+async fn a_replay_has_no_effect_whatever_its_key_and_after_a_restart() {
+    let mut shop = Shop::with("web", "1s", "daily").await;
+    let order = || shop.order("a", "careful").approved(&OFFICE.noor, "quell-approval.compliance").seal();
+    let captured = order();
+    assert_eq!(shop.agent.give(captured.clone()).await.kind(), OutcomeKind::Succeeded);
+    assert_eq!(shop.marks(), 1);
+    for round in 0..2 {
+        let again = shop.agent.give(captured.clone()).await;
+        assert_eq!((again.kind(), shop.marks()), (OutcomeKind::Succeeded, 1), "answered, not done");
+        let other_key = v1::Command {
+            idempotency_key: format!("other-{round}"),
+            command_id: format!("cmd-other-{round}"),
+            ..captured.clone()
+        };
+        shop.refuses_as_it_is(other_key, "was begun here already").await;
+        shop = shop.restart().await;
+    }
+}
+
+#[tokio::test]
+async fn a_persons_order_is_good_for_one_plan() {
+    let mut shop = Shop::new().await;
+    let marks = shop.data.path().join("marks");
+    let order = |key: &str| super::shell(key, &format!("echo done >> {}", marks.display()));
+    let run = office::run("run-1", &order("a"));
+    let set = office::one_shot(&run);
+    let command = |key: &str, name: &str| {
+        let plan = ExactPlan { plan: name.to_owned(), run: Some(run.digest()), ..office::plan(&order(key)) };
+        let behind = office::authority(&set, "quell-policy", &[&OFFICE.mira], &[&run.canonical()]);
+        v1::Command { authority: Some(behind), ..office::planned(order(key), &plan) }
+    };
+    assert_eq!(shop.agent.give(command("a", "plan-1")).await.kind(), OutcomeKind::Succeeded);
+    shop.refuses_as_it_is(command("b", "plan-2"), "good for one plan").await;
+    let mut shop = shop.restart().await;
+    shop.refuses_as_it_is(command("c", "plan-2"), "good for one plan").await;
+    shop.refuses_as_it_is(command("d", "plan-1"), "was begun here already").await;
+    assert_eq!(shop.marks(), 1);
+}
+
+#[tokio::test]
+async fn a_cool_down_holds_other_plans_and_spares_recovery_and_dry_runs() {
+    let mut shop = Shop::new().await;
+    let first = shop.order("first", "plain");
+    shop.succeeds(first).await;
+    let mut shop = shop.restart().await;
+    let second = shop.order("second", "plain");
+    shop.refuses(second, "its cool-down lasts until").await;
+    let dry = shop.order("dry", "plain").edit(|order| {
+        order.command.dry_run = true;
+        order.plan.dry_run = true;
+    });
+    shop.succeeds(dry).await;
+    let finally = shop.finally("finally").edit(|order| order.plan.plan = "first".to_owned());
+    shop.succeeds(finally).await;
+    assert_eq!(shop.marks(), 2);
+}
+
+#[tokio::test]
+async fn a_closed_calendar_holds_what_starts_and_spares_recovery() {
+    let today = TimeZone::UTC.to_datetime(Timestamp::now()).weekday();
+    let other = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+        [usize::try_from(today.to_monday_zero_offset() + 3).unwrap() % 7];
+    let mut shop = Shop::with("web", "1h", other).await;
+    let order = shop.order("a", "plain");
+    shop.refuses(order, "calendar plants/hours is closed until").await;
+    let finally = shop.finally("b");
+    shop.succeeds(finally).await;
+}
+
+#[tokio::test]
+async fn an_approval_counts_by_role_plan_and_choice() {
+    let mut shop = Shop::with("web", "1s", "daily").await;
+    let role = "quell-approval.compliance";
+    let missing = shop.order("missing", "careful");
+    shop.refuses(missing, "is not approved").await;
+    let forged = shop.order("forged", "careful").approved(&OFFICE.eve, role);
+    shop.refuses(forged, "not in allowed_signers").await;
+    let wrong_role = shop.order("role", "careful").approved(&OFFICE.mira, "quell-approval.staff");
+    shop.refuses(wrong_role, "made for namespace").await;
+    let may_not = shop.order("may-not", "careful").approved(&OFFICE.mira, role);
+    shop.refuses(may_not, "may not sign in namespace").await;
+    let rejected = shop.order("rejected", "careful").approved(&OFFICE.noor, role).edit(|order| order.choice = "reject");
+    shop.refuses(rejected, "is not approved").await;
+    let other = shop.order("other", "careful").approved(&OFFICE.noor, role).seal();
+    let borrowed =
+        v1::Command { approvals: other.approvals, choice: other.choice, ..shop.order("borrowed", "careful").seal() };
+    shop.refuses_as_it_is(borrowed, "have been changed").await;
+    let good = shop.order("good", "careful").approved(&OFFICE.noor, role);
+    shop.succeeds(good).await;
+}
+
+#[tokio::test]
+async fn an_approval_under_a_condition_is_wanted_by_what_the_host_did_itself() {
+    let mut shop = Shop::with("web", "1ms", "daily").await;
+    let first = shop.order("first", "twice");
+    shop.succeeds(first).await;
+    let mut shop = shop.restart().await;
+    let second = shop.order("second", "twice");
+    shop.refuses(second, "needs an approval by compliance").await;
+    let approved = shop.order("approved", "twice").approved(&OFFICE.noor, "quell-approval.compliance");
+    shop.succeeds(approved).await;
+}
+
+#[tokio::test]
+async fn what_was_approved_by_its_preview_is_not_done_when_it_moved() {
+    let mut shop = Shop::new().await;
+    let preview = v1::Command { preview_only: true, ..shop.order("preview", "plain").seal() };
+    shop.agent.handle.submit(preview).await;
+    let super::Report::Preview(shown) = shop.agent.next().await else { panic!("a preview was wanted") };
+    let with = |order: Order, digest: Digest| {
+        order.edit(|order| {
+            order.plan.previews.insert(preview_key(&office::host(), 0), digest);
+        })
+    };
+    let moved = with(shop.order("moved", "plain"), Digest::of(b"something else"));
+    shop.refuses(moved, "is not what it was when people approved it").await;
+    let same = with(shop.order("same", "plain"), Digest(shown.digest.try_into().unwrap()));
+    shop.succeeds(same).await;
+}
+
+#[tokio::test]
+async fn a_clock_that_is_off_begins_nothing_but_recovery() {
+    let mut shop = Shop::new().await;
+    let controller = Timestamp::now() - SignedDuration::from_secs(90);
+    shop.agent.clock.learn(controller.as_millisecond(), std::time::Instant::now());
+    let order = shop.order("a", "plain");
+    shop.refuses(order, "ahead of the controller's").await;
+    let finally = shop.finally("b");
+    shop.succeeds(finally).await;
+    shop.agent.clock.learn(Timestamp::now().as_millisecond(), std::time::Instant::now());
+    let order = shop.order("c", "plain");
+    shop.succeeds(order).await;
+}
+
+#[tokio::test]
+async fn a_clock_that_went_back_begins_nothing_but_recovery() {
+    let shop = Shop::new().await;
+    let later = Timestamp::now() + SignedDuration::from_hours(1);
+    let ledger = json!({"latest": later, "sets": {}, "oneShots": {}, "acts": []});
+    let put = |held: &mut Ledger| {
+        *held = serde_json::from_value(ledger).unwrap();
+        Ok(true)
+    };
+    shop.beliefs().note(put).unwrap().unwrap();
+    let mut shop = shop.restart().await;
+    let order = shop.order("a", "plain");
+    shop.refuses(order, "has been here already").await;
+    let finally = shop.finally("b");
+    shop.succeeds(finally).await;
+}
+
+#[tokio::test]
+async fn nothing_is_done_when_the_ledger_cannot_be_kept() {
+    let mut shop = Shop::new().await;
+    let (place, away) = (shop.data.path().join("belief"), shop.data.path().join("away"));
+    std::fs::rename(&place, &away).unwrap();
+    let order = shop.order("a", "plain");
+    shop.refuses(order, "cannot write").await;
+    std::fs::rename(&away, &place).unwrap();
+    let order = shop.order("b", "plain");
+    shop.succeeds(order).await;
+}
+
+#[tokio::test]
+async fn a_planted_signer_signs_nothing_and_a_signer_who_left_no_more() {
+    let mut shop = Shop::new().await;
+    let root = OFFICE.root();
+    let planted = TrustRoot { version: 2, allowed_signers: OFFICE.eve.line("quell-*"), ..root.clone() };
+    let change = |root: &TrustRoot, by: &Person| {
+        let document = root.canonical().into_bytes();
+        v1::SignedChange { signatures: vec![by.sign("quell-trust", &document)], document }
+    };
+    shop.agent.handle.believe(change(&planted, &OFFICE.eve)).await;
+    assert_eq!(shop.beliefs().told().trust_version, 1);
+    let order = shop.order("a", "plain").edit(|order| order.signers = vec![&OFFICE.eve]);
+    shop.refuses(order, "not in allowed_signers").await;
+
+    // Waits for its turn behind another, while the one who signed it leaves.
+    shop.agent.submit(super::shell("long", "sleep 60")).await;
+    while !matches!(shop.agent.next().await, super::Report::Started(_)) {}
+    let waits = shop.order("waits", "plain").seal();
+    shop.agent.handle.submit(waits).await;
+    let without = root.allowed_signers.replace("quell-policy,quell-trust", "quell-trust");
+    shop.agent.handle.believe(change(&TrustRoot { version: 2, allowed_signers: without, ..root }, &OFFICE.mira)).await;
+    assert_eq!(shop.beliefs().told().trust_version, 2);
+    shop.agent.handle.cancel("cmd-long", "enough").await;
+    let outcome = shop.agent.outcome("cmd-waits").await;
+    assert!(outcome.kind() == OutcomeKind::Refused && outcome.summary.contains("may not sign"), "{}", outcome.summary);
+    assert_eq!(shop.marks(), 0);
+}
+
+#[tokio::test]
+async fn an_undo_takes_back_its_own_step_only() {
+    let mut shop = Shop::new().await;
+    let first = shop.order("first", "plain");
+    shop.succeeds(first).await;
+    // The evidence of one plan says nothing about what another did.
+    let undo = |command: v1::Command| v1::Command { undo: true, command_id: "cmd-undo".to_owned(), ..command };
+    let foreign = v1::Command { idempotency_key: "first".to_owned(), ..undo(shop.order("second", "plain").seal()) };
+    shop.refuses_as_it_is(foreign, "is no step of this plan").await;
+    let mut shop = shop.restart().await;
+    let unsigned = v1::Command { authority: None, ..undo(shop.order("first", "plain").seal()) };
+    let unsigned = v1::Command { idempotency_key: "unsigned".to_owned(), ..unsigned };
+    shop.refuses_as_it_is(unsigned, "nobody signed it").await;
+}
+
+#[tokio::test]
+async fn a_policy_holds_its_target_for_one_order_at_a_time() {
+    let shop = Shop::new().await;
+    let config = &shop.agent.handle.shared.host.config;
+    let admitted = guard::admit(&shop.order("a", "plain").seal(), shop.beliefs(), config, Timestamp::now()).unwrap();
+    assert!(admitted.resources.contains("policy plants/web on web1"), "{:?}", admitted.resources);
+}
