@@ -185,8 +185,17 @@ impl Fleet {
             arguments.extend(["--label", label]);
         }
         let token = self.quell(&arguments)?;
-        run(&self.programs.agent, &["join", "--data-dir", path(&data)?, "--name", &host.name, token.trim()])?;
+        self.join(&host.name, token.trim())?;
         self.start_agent(&host.name)
+    }
+
+    /// Joins a host by a join string.
+    ///
+    /// # Errors
+    /// What `quell-agent join` says.
+    pub fn join(&self, host: &str, token: &str) -> anyhow::Result<()> {
+        let data = self.agent_data(host);
+        run(&self.programs.agent, &["join", "--data-dir", path(&data)?, "--name", host, token]).map(drop)
     }
 
     /// Starts an agent that has joined, and waits until it is online.
@@ -194,15 +203,24 @@ impl Fleet {
     /// # Errors
     /// It does not come online.
     pub fn start_agent(&mut self, host: &str) -> anyhow::Result<()> {
-        let data = self.agent_data(host);
-        let log = self.root.join(format!("{host}.log"));
-        let agent = Process::start(&self.programs.agent, &["run", "--data-dir", path(&data)?], &log)?;
-        self.agents.insert(host.to_owned(), agent);
+        let log = self.run_agent(host)?;
         wait_for(
             READY,
             || format!("{host} does not come online; see {}:\n{}", log.display(), last_lines(&log)),
             || self.is_online(host).then_some(()),
         )
+    }
+
+    /// Starts an agent that has joined, whoever its controller is; answers where its log is.
+    ///
+    /// # Errors
+    /// The program is not there.
+    pub fn run_agent(&mut self, host: &str) -> anyhow::Result<PathBuf> {
+        let data = self.agent_data(host);
+        let log = self.root.join(format!("{host}.log"));
+        let agent = Process::start(&self.programs.agent, &["run", "--data-dir", path(&data)?], &log)?;
+        self.agents.insert(host.to_owned(), agent);
+        Ok(log)
     }
 
     /// Ends an agent without warning.
