@@ -23,7 +23,9 @@ use quell_link::files;
 use quell_model::{
     name::{HostName, ObjectName},
     selector::Labels,
-    trust::{Believed, Denied, LabelChange, Malformed, TrustRoot},
+    trust::{
+        self, Believed, Denied, LabelChange, Malformed, Order, TrustRoot, Warrant, authorize::Known, authorize_knowing,
+    },
 };
 use serde::{Deserialize, Serialize};
 
@@ -145,6 +147,8 @@ pub struct Beliefs {
     directory: PathBuf,
     host: HostName,
     held: Mutex<Option<Belief>>,
+    /// Manifests that came with earlier orders: reading one costs more than all the signatures of an order.
+    known: Mutex<Known>,
 }
 
 #[derive(Debug)]
@@ -169,7 +173,7 @@ impl Beliefs {
     pub fn open(data_directory: &Path, host: HostName) -> Result<Self, Error> {
         let directory = data_directory.join(DIRECTORY);
         let held = read(&directory)?;
-        Ok(Self { directory, host, held: Mutex::new(held) })
+        Ok(Self { directory, host, held: Mutex::new(held), known: Mutex::default() })
     }
 
     /// Believes a root and labels from now on, as a join says it. What was seen and done in the same installation
@@ -207,6 +211,15 @@ impl Beliefs {
     /// The host.
     pub fn host(&self) -> &HostName {
         &self.host
+    }
+
+    /// Decides by signatures alone whether an order may be carried out.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub(crate) fn authorize(&self, belief: &trust::Belief<'_>, order: &Order<'_>) -> Result<Warrant, Denied> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        authorize_knowing(belief, order, &mut known)
     }
 
     /// Counts the changes of root and labels.

@@ -1,5 +1,5 @@
 //! Nothing is done that people did not sign: an order of the wire with its evidence, put before
-//! [`quell_model::trust::authorize()`].
+//! [`quell_model::trust::authorize_knowing`].
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use quell_model::{
     digest::Digest,
     name::HostName,
-    trust::{Belief, Order, PolicySet, SignedSet, Warrant, approvals::Vote, authorize, authorize::Mandate},
+    trust::{Belief, Order, PolicySet, SignedSet, Warrant, approvals::Vote, authorize::Mandate},
 };
 use quell_wire::v1;
 use serde_json::{Map, Value as Json};
@@ -77,7 +77,8 @@ pub(crate) fn verify(beliefs: &Beliefs, command: &v1::Command, now: Timestamp) -
         now,
         zone: &belief::ZONE,
     };
-    let warrant = authorize(&believed, &evidence.order(command, beliefs.host())).map_err(|denied| because(&denied))?;
+    let order = evidence.order(command, beliefs.host());
+    let warrant = beliefs.authorize(&believed, &order).map_err(|denied| because(&denied))?;
     // It was read a moment ago, by the same rules.
     let expires = PolicySet::parse(&evidence.set.bytes).map_err(|malformed| because(&malformed))?.expires;
     Ok(Signed { warrant: Arc::new(warrant), plan: evidence.plan_hash, expires, generation: view.generation })
