@@ -110,7 +110,7 @@ fn a_profile_that_cannot_be_used_is_named_with_what_to_do() {
         write(&path, &good[..length]);
         quell(&path, &["get", "hosts"]).says_no(INVALID, &["profile", "damaged", "ask an administrator for a new"]);
     }
-    write(&path, &good.replace("key = ", "colour = \"red\"\nkey = "));
+    write(&path, &good.replace("\nkey = ", "\ncolour = \"red\"\nkey = "));
     quell(&path, &["get", "hosts"]).says_no(INVALID, &[name, "colour", "ask an administrator"]);
     write(&path, &good.replace("PRIVATE KEY", "SECRET KEY"));
     quell(&path, &["get", "hosts"]).says_no(INVALID, &["its key is damaged", "ask an administrator"]);
