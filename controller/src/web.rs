@@ -12,7 +12,7 @@ use axum::{
     extract::State,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{MethodRouter, get},
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -24,11 +24,25 @@ use crate::{
     registry::Registry,
 };
 
-/// Every route, and what it is for. All of them are GET and open to whoever reaches the address.
-pub const ROUTES: [(&str, &str); 3] = [
-    ("/metrics", "numbers for Prometheus"),
-    ("/healthz", "200 while the process can answer and its decider runs"),
-    ("/readyz", "200 while agents and operators are served"),
+/// One route.
+pub struct Route {
+    /// Where it is.
+    pub path: &'static str,
+    /// What it is for.
+    pub purpose: &'static str,
+    answer: fn() -> MethodRouter<Context>,
+}
+
+/// Every route: the router is made from this table, so none can be missing here. All of them are GET and open to whoever
+/// reaches the address.
+pub const ROUTES: &[Route] = &[
+    Route { path: "/metrics", purpose: "numbers for Prometheus", answer: || get(metrics) },
+    Route {
+        path: "/healthz",
+        purpose: "200 while the process can answer and its decider runs",
+        answer: || get(health),
+    },
+    Route { path: "/readyz", purpose: "200 while agents and operators are served", answer: || get(ready) },
 ];
 
 /// What the routes look at.
@@ -54,11 +68,7 @@ pub async fn serve(listener: TcpListener, context: Context) -> io::Result<()> {
 }
 
 fn router(context: Context) -> Router {
-    Router::new()
-        .route("/metrics", get(metrics))
-        .route("/healthz", get(health))
-        .route("/readyz", get(ready))
-        .with_state(context)
+    ROUTES.iter().fold(Router::new(), |router, route| router.route(route.path, (route.answer)())).with_state(context)
 }
 
 async fn metrics(State(context): State<Context>) -> Response {

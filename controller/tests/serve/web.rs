@@ -11,7 +11,7 @@ async fn get(controller: &Running, path: &str) -> (u16, String) {
     call(controller, "GET", path).await
 }
 
-async fn call(controller: &Running, method: &str, path: &str) -> (u16, String) {
+pub(crate) async fn call(controller: &Running, method: &str, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(controller.http).await.unwrap();
     let request = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -36,12 +36,6 @@ async fn metrics_health_and_readiness_answer_and_nothing_else_does() {
     };
     assert!(value("quell_records_total") >= 1.0);
     assert!(value("quell_commit_duration_seconds_count") >= 1.0);
-    for (path, _) in quell_controller::web::ROUTES {
-        assert_eq!(get(&controller, path).await.0, 200, "{path}");
-        for method in ["POST", "PUT", "DELETE"] {
-            assert_eq!(call(&controller, method, path).await.0, 405, "{method} {path}");
-        }
-    }
     assert_eq!(get(&controller, "/").await.0, 404);
     assert_eq!(get(&controller, "/debug/pprof").await.0, 404);
     controller.stop().await.unwrap();

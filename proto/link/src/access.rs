@@ -93,7 +93,6 @@ pub const TABLE: &[Rule] = &[
     rule("/quell.v1.OperatorService/CreateOperator", Caller::Operator(Right::Administer)),
     rule("/quell.v1.OperatorService/RevokeOperator", Caller::Operator(Right::Administer)),
     rule("/grpc.health.v1.Health/Check", Caller::Anyone),
-    rule("/grpc.health.v1.Health/List", Caller::Operator(Right::Read)),
     rule("/grpc.health.v1.Health/Watch", Caller::Operator(Right::Read)),
     rule("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Caller::Operator(Right::Read)),
     rule("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Caller::Operator(Right::Read)),
