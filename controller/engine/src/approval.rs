@@ -54,6 +54,36 @@ pub(crate) fn count(state: &State, plan: &PlanRow) -> u32 {
     u32::try_from(people.len()).unwrap_or(u32::MAX)
 }
 
+/// Votes of somebody who is no operator any more are void, and stay so when the name is given again. Plans that have not
+/// started lose them, and those that had their approval ask for it again.
+pub(crate) fn void_votes(turn: &mut Turn<'_>, who: &str) {
+    let state = turn.state();
+    let plans: Vec<_> = state.live.plans.iter().filter_map(|id| state.plans.get(id).cloned()).collect();
+    for plan in plans {
+        if plan.started_at.is_some() || plan.votes.iter().all(|vote| vote.who != who) {
+            continue;
+        }
+        turn.draft.change::<PlanRow>(&plan.id, |row| {
+            row.votes.retain(|vote| vote.who != who);
+            if row.votes.is_empty() {
+                row.choice = None;
+            }
+            row.state = PlanState::Proposed;
+        });
+        turn.record(
+            Entry::new(
+                "voteVoided",
+                Actor::Controller,
+                format!("the vote of {who} for {} is void: {who} was revoked", plan.id),
+            )
+            .id("plan", plan.id)
+            .maybe_id("incident", plan.incident)
+            .id("hash", plan.hash),
+        );
+        turn.touch(Subject::Plan(plan.id));
+    }
+}
+
 /// Asks people about a plan.
 pub(crate) fn ask(turn: &mut Turn<'_>, id: PlanId) {
     say(turn, id, "wants an approval");
@@ -145,6 +175,9 @@ pub(crate) fn decide(turn: &mut Turn<'_>, actor: &Actor, answer: &Answer) -> Res
     }
     if turn.now >= needs.expires {
         return Err(Refusal::Conflict(format!("{} could be decided until {}", plan.id, needs.expires)));
+    }
+    if turn.state().operators.get(who).is_some_and(|operator| operator.revoked.is_some()) {
+        return Err(Refusal::Forbidden(format!("{who} was revoked and decides nothing any more")));
     }
     may_decide(who, &plan, &needs, answer)?;
     let choice = answer.choice.clone().unwrap_or_else(|| needs.choices.first().cloned().unwrap_or_default());

@@ -10,4 +10,5 @@ mod installation;
 mod operators;
 mod process;
 mod session;
+mod votes;
 mod web;

@@ -278,7 +278,7 @@ async fn a_controller_that_stops_asks_its_agents_to_come_back_and_does_not_repor
 }
 
 /// The next command; other messages are passed over.
-async fn command(agent: &mut FakeAgent) -> quell_wire::v1::Command {
+pub(crate) async fn command(agent: &mut FakeAgent) -> quell_wire::v1::Command {
     loop {
         let message = next(&mut agent.inbound).await.unwrap().expect("the stream goes on");
         if let Some(Body::Command(command)) = message.body {

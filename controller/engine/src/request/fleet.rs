@@ -5,7 +5,7 @@ use quell_model::{digest::Digest, name::HostName, selector::Labels, trust::label
 
 use super::who;
 use crate::{
-    Actor,
+    Actor, approval,
     draft::Entry,
     host,
     id::TokenId,
@@ -214,6 +214,7 @@ pub(crate) fn revoke_operator(turn: &mut Turn<'_>, actor: &Actor, name: &str, re
         Entry::new("operatorRevoked", actor.clone(), format!("{name} is no operator any more: {reason}"))
             .id("operator", name),
     );
+    approval::void_votes(turn, name);
     turn.touch_live();
     Ok(Reply::Done)
 }

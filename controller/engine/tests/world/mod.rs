@@ -567,6 +567,7 @@ impl World {
             "planDenied",
             "planCancelled",
             "voteGiven",
+            "voteVoided",
             "approvalAsked",
             "commandSent",
             "commandEnded",
