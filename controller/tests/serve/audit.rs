@@ -2,7 +2,6 @@
 
 use std::{fs, path::PathBuf};
 
-use jiff::Timestamp;
 use quell_cli::{
     commands::audit::{self, Command},
     connect::Context,
@@ -10,16 +9,13 @@ use quell_cli::{
     exit::Exit,
     output::Format,
 };
-use quell_controller::{
-    init,
-    serve::{Controller, Error, Parts},
-};
+use quell_controller::serve::{Controller, Error, Parts};
 use quell_link::{profile::Profile, rpc::operator_service_client::OperatorServiceClient};
 use quell_wire::v1::CreateTokenRequest;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::until;
+use crate::harness::{made, until};
 
 /// Where frames begin in a segment, and the length of their header.
 const FRAMES: usize = 4096;
@@ -36,18 +32,8 @@ struct OnDisk {
 
 impl OnDisk {
     async fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let (directory, profile) = made();
         let data = directory.path().join("controller");
-        let local = "127.0.0.1:0".parse().unwrap();
-        let options = init::Options {
-            data_dir: data.clone(),
-            listen: local,
-            http: local,
-            addresses: Vec::new(),
-            operator: "admin".to_owned(),
-            allowed_signers: None,
-        };
-        let profile = init::run(&options, Timestamp::now()).unwrap();
         let parts = Parts::open(&data).unwrap();
         let controller = tokio::task::spawn_blocking(|| Controller::build(parts)).await.unwrap().unwrap();
         let (decider, stop) = (controller.decider(), CancellationToken::new());

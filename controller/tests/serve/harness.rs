@@ -88,9 +88,9 @@ impl Inside {
     }
 }
 
-/// A store in memory whose commits can be held up.
+/// A store whose commits can be held up.
 struct Gated {
-    inner: MemoryStore,
+    inner: Box<dyn Store>,
     inside: Arc<Inside>,
 }
 
@@ -141,11 +141,30 @@ pub(crate) async fn start_with(configure: impl FnOnce(&mut Config)) -> Running {
 
 /// Starts a controller with what a store holds already.
 pub(crate) async fn start_from(mut store: MemoryStore, configure: impl FnOnce(&mut Config)) -> Running {
-    let directory = tempfile::tempdir().unwrap();
+    let (directory, profile) = made();
     let data_dir = directory.path().join("controller");
+    let mut config = Config::load(&data_dir).unwrap();
+    configure(&mut config);
+    let root = TrustRoot::parse(&std::fs::read(data_dir.join(init::TRUST)).unwrap()).unwrap();
+    init::found(&mut store, &root, Timestamp::now()).unwrap();
+    let authority = Arc::new(Authority::load(&data_dir.join(AUTHORITY)).unwrap());
+    let engine = Box::new(quell_engine::step);
+    launch(directory, profile, Parts { config, data_dir, authority, store: Box::new(store), engine }).await
+}
+
+/// Starts a controller on disk, which [`Running::restarted`] finds again.
+pub(crate) async fn start_on_disk() -> Running {
+    let (directory, profile) = made();
+    let parts = Parts::open(&directory.path().join("controller")).unwrap();
+    launch(directory, profile, parts).await
+}
+
+/// What `init` makes: a directory, and the first operator's profile in it.
+pub(crate) fn made() -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
     let local = "127.0.0.1:0".parse().unwrap();
     let options = init::Options {
-        data_dir: data_dir.clone(),
+        data_dir: directory.path().join("controller"),
         listen: local,
         http: local,
         addresses: Vec::new(),
@@ -153,21 +172,20 @@ pub(crate) async fn start_from(mut store: MemoryStore, configure: impl FnOnce(&m
         allowed_signers: None,
     };
     let profile = init::run(&options, Timestamp::now()).unwrap();
+    (directory, profile)
+}
+
+async fn launch(directory: tempfile::TempDir, profile: PathBuf, parts: Parts) -> Running {
     let inside = Arc::new(Inside::default());
-    let mut config = Config::load(&data_dir).unwrap();
-    configure(&mut config);
-    let root = TrustRoot::parse(&std::fs::read(data_dir.join(init::TRUST)).unwrap()).unwrap();
-    init::found(&mut store, &root, Timestamp::now()).unwrap();
     let seen = inside.clone();
+    let mut engine = parts.engine;
     let parts = Parts {
-        config,
-        authority: Arc::new(Authority::load(&data_dir.join(AUTHORITY)).unwrap()),
-        data_dir,
-        store: Box::new(Gated { inner: store, inside: inside.clone() }),
+        store: Box::new(Gated { inner: parts.store, inside: inside.clone() }),
         engine: Box::new(move |windows, state, now, input| {
             seen.inputs.lock().unwrap().push(kind(&input));
-            quell_engine::step(windows, state, now, input)
+            engine(windows, state, now, input)
         }),
+        ..parts
     };
     let controller = tokio::task::spawn_blocking(|| Controller::build(parts)).await.unwrap().unwrap();
     let stop = CancellationToken::new();
@@ -261,6 +279,16 @@ impl Running {
     pub(crate) async fn stop(self) -> Result<(), Error> {
         self.stop.cancel();
         tokio::time::timeout(Duration::from_secs(20), self.task).await.expect("the end takes too long").unwrap()
+    }
+
+    /// The same controller after a clean stop and a new start, on the same disk and port.
+    pub(crate) async fn restarted(self) -> Self {
+        let Self { directory, profile, decider, inside, stop, task, .. } = self;
+        drop((decider, inside));
+        stop.cancel();
+        tokio::time::timeout(Duration::from_secs(20), task).await.expect("the end takes too long").unwrap().unwrap();
+        let parts = Parts::open(&directory.path().join("controller")).unwrap();
+        launch(directory, profile, parts).await
     }
 
     /// Waits for an end that nobody asked for.

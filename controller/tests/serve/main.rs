@@ -5,6 +5,7 @@
 mod access;
 mod audit;
 mod audited;
+mod freeze;
 mod harness;
 mod installation;
 mod operators;
