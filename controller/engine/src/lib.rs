@@ -53,7 +53,7 @@ pub use explain::{Explanation, explain};
 pub use input::Input;
 pub use invariants::{Violation, check};
 pub use state::State;
-pub use trust::referenced;
+pub use trust::{referenced, signing_warnings};
 pub use windows::Windows;
 
 use draft::{Draft, Entry};

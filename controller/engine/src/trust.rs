@@ -76,6 +76,37 @@ pub(crate) fn signed_mode(state: &State, now: Timestamp, policy: &Policy) -> (Mo
     }
 }
 
+/// What people should know of what was signed: sets and keys that expire soon, and policies that go less far than they
+/// say because nobody signed them so.
+pub fn signing_warnings(state: &State, now: Timestamp) -> Vec<String> {
+    let soon = now.checked_add(WARN_BEFORE).unwrap_or(Timestamp::MAX);
+    let mut warnings: Vec<String> = state
+        .sets
+        .values()
+        .filter(|row| now < row.set.expires && row.set.expires <= soon)
+        .map(|row| expires_soon(row.set.namespace.as_str(), row.set.expires))
+        .collect();
+    warnings.extend(believed(state).iter().flat_map(|believed| believed.signers().lines()).filter_map(|line| {
+        let end = Timestamp::from_second(line.valid_before(&TimeZone::UTC)?).ok()?;
+        let who = line.principals();
+        (now < end && end <= soon)
+            .then(|| format!("the key of {who} signs until {end:.0}: give {who} a new one with `quell trust add`"))
+    }));
+    warnings.extend(state.manifests.values().filter_map(|stored| {
+        let Manifest::Policy(policy) = &stored.manifest else { return None };
+        let (mode, why) = signed_mode(state, now, policy);
+        (mode < policy.mode).then(|| format!("{} only observes: {}", policy.name, why.unwrap_or_default()))
+    }));
+    warnings
+}
+
+fn expires_soon(namespace: &str, expires: Timestamp) -> String {
+    format!(
+        "the signed set of {namespace} expires on {expires:.0}; its policies only observe from then on: sign it again with \
+         `quell apply`"
+    )
+}
+
 /// What a policy's acting relies on: itself, its service and the calendars of both, as a set names them.
 fn relied_on(state: &State, policy: &Policy) -> Vec<(String, Digest)> {
     let stored = |kind: &str, name: &ObjectName| {
@@ -123,7 +154,7 @@ pub(crate) fn take_sets(
     let believed = believed(turn.state())?;
     let mut words = Vec::new();
     for signed in sets {
-        let verified = signed.verify(&believed, turn.now, &TimeZone::UTC).map_err(forbidden)?;
+        let verified = signed.verify(&believed, turn.now, &TimeZone::UTC).map_err(|denied| forbidden(&denied))?;
         fits(turn, &verified)?;
         words.push(put_set(turn, actor, signed, verified));
     }
@@ -201,10 +232,7 @@ pub(crate) fn reconcile(turn: &mut Turn<'_>, namespace: &str) -> Option<Timestam
 }
 
 fn warn(turn: &mut Turn<'_>, namespace: &str, row: &SetRow) {
-    let text = format!(
-        "the signed set of {namespace} expires on {:.0}; its policies only observe from then on: sign it again with `quell apply`",
-        row.set.expires
-    );
+    let text = expires_soon(namespace, row.set.expires);
     turn.draft.change::<SetRow>(&namespace.to_owned(), |row| row.warned = true);
     turn.record(Entry::new("setExpiresSoon", Actor::Timer, text.clone()).id("namespace", namespace));
     let policies = manifests_of(turn.state(), namespace).filter_map(|stored| match &stored.manifest {
@@ -237,7 +265,8 @@ pub(crate) fn change_root(
     signatures: Vec<String>,
 ) -> Result<Reply, Refusal> {
     let current = believed(turn.state())?;
-    let next = TrustRoot::succeeds(&current, bytes, &signatures, turn.now, &TimeZone::UTC).map_err(forbidden)?;
+    let next = TrustRoot::succeeds(&current, bytes, &signatures, turn.now, &TimeZone::UTC)
+        .map_err(|denied| forbidden(&denied))?;
     let version = next.version;
     let row =
         TrustRow { canonical: String::from_utf8_lossy(bytes).into_owned(), signatures, at: turn.now, by: who(actor) };
@@ -274,7 +303,7 @@ pub(crate) fn label_change(turn: &Turn<'_>, change: &SignedDocument) -> Result<L
         turn.now,
         &TimeZone::UTC,
     )
-    .map_err(forbidden)?;
+    .map_err(|denied| forbidden(&denied))?;
     let Some(row) = turn.state().hosts.get(&verified.host).filter(|row| is_enrolled(row)) else {
         return Err(Refusal::NotFound(format!("there is no host {}", verified.host)));
     };
@@ -330,7 +359,7 @@ pub(crate) fn run_evidence(
     run: &Run,
     signed: &SignedSet,
 ) -> Result<RunEvidence, Refusal> {
-    let verified = signed.verify(&believed(state)?, now, &TimeZone::UTC).map_err(forbidden)?;
+    let verified = signed.verify(&believed(state)?, now, &TimeZone::UTC).map_err(|denied| forbidden(&denied))?;
     let canonical = run.canonical();
     let named = verified.set.manifests.get(&run.key());
     if verified.set.one_shot.as_deref() != Some(run.id.as_str()) || named != Some(&run.digest()) {
@@ -364,7 +393,7 @@ pub(crate) fn check_vote(
     let question = Question { role, plan: plan.hash, requester: plan.requester.as_deref() };
     let vote = approvals::Vote { choice: choice.to_owned(), signature: signature.to_owned() };
     let counted = approvals::count(&believed(turn.state())?, &question, choice, &[vote], turn.now, &TimeZone::UTC)
-        .map_err(forbidden)?;
+        .map_err(|denied| forbidden(&denied))?;
     match (counted.people.first(), counted.refused.first()) {
         (Some(signer), _) if signer.principal == person => Ok(()),
         (Some(signer), _) => {
@@ -377,6 +406,6 @@ pub(crate) fn check_vote(
     }
 }
 
-fn forbidden(denied: Denied) -> Refusal {
+fn forbidden(denied: &Denied) -> Refusal {
     Refusal::Forbidden(denied.to_string())
 }

@@ -61,6 +61,9 @@ pub(crate) struct Evil {
 /// Lets everybody in.
 struct Everybody;
 
+/// Signs bytes.
+pub(crate) type Sign = Box<dyn Fn(&[u8]) -> String>;
+
 impl Gatekeeper for Everybody {
     fn admit(&self, _: &Peer) -> Result<(), String> {
         Ok(())
@@ -106,7 +109,7 @@ impl Evil {
     }
 
     /// Signs with a key that nobody believes.
-    pub(crate) fn signer(&self, namespace: &str) -> Box<dyn Fn(&[u8]) -> String> {
+    pub(crate) fn signer(&self, namespace: &str) -> Sign {
         let key = SigningKey::from_text(&self.shared.key.private).unwrap();
         let namespace = namespace.to_owned();
         Box::new(move |bytes| key.sign(&namespace, bytes).unwrap())

@@ -13,7 +13,7 @@ use quell_model::{
 use quell_wire::v1::{self, GetSetsRequest};
 use serde_json::json;
 
-use super::controller::Evil;
+use super::controller::{Evil, Sign};
 
 /// A set that people signed, with its manifests.
 #[derive(Debug, Clone)]
@@ -46,8 +46,8 @@ pub(crate) struct Order {
     plan: ExactPlan,
     command: v1::Command,
     approval: Option<String>,
-    voter: Option<Box<dyn Fn(&[u8]) -> String>>,
-    signer: Option<Box<dyn Fn(&[u8]) -> String>>,
+    voter: Option<Sign>,
+    signer: Option<Sign>,
 }
 
 impl Order {

@@ -45,6 +45,11 @@ use quell_model::{
 pub use fleet::{Agent, Done, Facts, Reaction};
 pub use shop::SHOP_ZONE;
 
+/// The canonical manifests of a text.
+pub fn canonical(yaml: &str) -> Vec<String> {
+    shop::canonical("test.yaml", yaml, &BTreeMap::new())
+}
+
 /// What happens next, and when.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
@@ -517,7 +522,9 @@ impl World {
     /// A person's run of an action, to be signed; its identifier is new.
     pub fn a_run(&mut self, action: &str, hosts: Selector, with: serde_json::Value) -> Run {
         self.count += 1;
-        let with = with.as_object().cloned().unwrap_or_default();
+        let serde_json::Value::Object(with) = with else {
+            return Run::new(format!("run-{}", self.count), action.to_owned(), serde_json::Map::new(), hosts);
+        };
         Run::new(format!("run-{}", self.count), action.to_owned(), with, hosts)
     }
 
@@ -648,7 +655,7 @@ impl World {
 
     /// Applies manifests written in YAML.
     pub fn apply(&mut self, yaml: &str) {
-        self.put(shop::canonical("test.yaml", yaml, &BTreeMap::new()), Vec::new());
+        self.put(canonical(yaml), Vec::new());
     }
 
     fn put(&mut self, put: Vec<String>, remove: Vec<(String, FullName)>) {

@@ -39,6 +39,11 @@ pub fn sign(person: &str, namespace: &str, bytes: &[u8]) -> String {
 
 /// The root in which everybody may sign everything.
 pub fn root(installation: &str) -> TrustRoot {
+    root_of(installation, &PEOPLE)
+}
+
+/// A root in which these people may sign everything.
+pub fn root_of(installation: &str, people: &[&str]) -> TrustRoot {
     let line = |person: &&str| {
         let public = key(person).public_key().to_openssh().expect("a public key is text");
         format!("{person} namespaces=\"quell-*\" {public}\n")
@@ -46,7 +51,7 @@ pub fn root(installation: &str) -> TrustRoot {
     TrustRoot {
         installation: installation.to_owned(),
         version: 1,
-        allowed_signers: PEOPLE.iter().map(line).collect(),
+        allowed_signers: people.iter().map(line).collect(),
         required: BTreeMap::new(),
     }
 }
@@ -88,7 +93,8 @@ pub fn apply(
     Request::Apply { put, remove, sets }
 }
 
-fn signed(person: &str, set: &PolicySet) -> SignedSet {
+/// A person's signed set.
+pub fn signed(person: &str, set: &PolicySet) -> SignedSet {
     let bytes = set.canonical().into_bytes();
     SignedSet { signatures: vec![sign(person, "quell-policy", &bytes)], bytes }
 }

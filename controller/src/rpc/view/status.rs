@@ -23,6 +23,7 @@ impl Viewer<'_> {
         if let Some(reason) = &self.state.meta.clock_suspect {
             warnings.push(format!("new plans are held: {reason}"));
         }
+        warnings.extend(quell_engine::signing_warnings(self.state, self.now));
         StatusView {
             approvals: self.approvals(&everything),
             incidents: self.incidents(&everything),
