@@ -70,7 +70,8 @@ pub fn create_directory(path: &Path) -> Result<(), Error> {
 /// # Errors
 /// The operating system's; the old content is then still there.
 pub fn write(path: &Path, content: &[u8]) -> Result<(), Error> {
-    let directory = path.parent().unwrap_or(Path::new("."));
+    // The parent of a bare name is empty, and means here.
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(format!(".{}", std::process::id()));
