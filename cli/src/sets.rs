@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use quell_link::signing::SigningKey;
 use quell_model::{
     digest::Digest,
@@ -34,7 +34,7 @@ impl Current {
     ///
     /// # Errors
     /// It is not what this version understands.
-    pub fn read(answer: &GetSetsResponse) -> Result<Self, Error> {
+    pub fn read(answer: &GetSetsResponse, believed: &Believed, now: Timestamp) -> Result<Self, Error> {
         let strange = |what: &str| Error::Failed(format!("the controller's answer cannot be understood: {what}"));
         let mut held = Held::new();
         for manifest in &answer.manifests {
@@ -44,8 +44,12 @@ impl Current {
         }
         let mut signed = BTreeMap::new();
         for set in &answer.sets {
-            let set = PolicySet::parse(&set.policy_set).map_err(|error| strange(&error.to_string()))?;
-            signed.insert(set.namespace.clone(), set);
+            let set = SignedSet { bytes: set.policy_set.clone(), signatures: set.signatures.clone() };
+            match set.verify(believed, now, &TimeZone::UTC) {
+                Ok(verified) => drop(signed.insert(verified.set.namespace.clone(), verified.set)),
+                // It ended, or those who signed it are believed no longer: as good as not signed.
+                Err(_) => continue,
+            }
         }
         Ok(Self {
             installation: answer.installation.clone(),
@@ -56,8 +60,18 @@ impl Current {
     }
 
     /// The next set of every namespace that these manifests belong to, where it would be another than the one in force,
-    /// or that one ends soon.
-    pub fn next(&self, manifests: &[Parsed], prune: bool, now: Timestamp, life: Duration) -> Vec<PolicySet> {
+    /// or that one ends soon. What is neither in the files nor in a set that people have signed is never signed along:
+    /// nobody has seen it, and a stolen controller could have put it there.
+    ///
+    /// # Errors
+    /// Something in force is in neither.
+    pub fn next(
+        &self,
+        manifests: &[Parsed],
+        prune: bool,
+        now: Timestamp,
+        life: Duration,
+    ) -> Result<Vec<PolicySet>, Error> {
         let mut wanted = Held::new();
         for parsed in manifests {
             let name = parsed.manifest.name();
@@ -67,6 +81,7 @@ impl Current {
             });
             namespace.insert(format!("{}/{}", parsed.manifest.kind(), name.name), parsed.manifest.digest());
         }
+        self.check_seen(&wanted, manifests)?;
         wanted.retain(|namespace, manifests| {
             self.signed
                 .get(namespace)
@@ -81,7 +96,30 @@ impl Current {
             one_shot: None,
             namespace,
         };
-        wanted.into_iter().map(set).collect()
+        Ok(wanted.into_iter().map(set).collect())
+    }
+
+    /// Whether everything that would be signed is in the files or was signed before.
+    fn check_seen(&self, wanted: &Held, manifests: &[Parsed]) -> Result<(), Error> {
+        for (namespace, keys) in wanted {
+            let signed = self.signed.get(namespace).map(|set| &set.manifests);
+            let is_seen = |key: &str, digest: &Digest| {
+                signed.and_then(|signed| signed.get(key)) == Some(digest)
+                    || manifests.iter().any(|parsed| parsed.manifest.digest() == *digest)
+            };
+            if let Some((key, _)) = keys.iter().find(|(key, digest)| !is_seen(key, digest)) {
+                return Err(Error::Usage(format!(
+                    "{key} of {namespace} is in force and nobody signed it: give its file too, so that you sign what you \
+                     have seen, or remove it with --prune"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what is in force in a namespace is signed.
+    pub fn is_signed(&self, namespace: &ObjectName) -> bool {
+        self.signed.contains_key(namespace)
     }
 }
 
@@ -187,14 +225,17 @@ fn split(text: &str) -> Vec<String> {
 /// # Errors
 /// Too few did, or they may not.
 pub fn check(set: &SignedSet, believed: &Believed, now: Timestamp) -> Result<(), Error> {
-    let verified = set.verify(believed, now, &jiff::tz::TimeZone::UTC);
+    let verified = set.verify(believed, now, &TimeZone::UTC);
     verified.map(drop).map_err(|denied| Error::Answer(Box::new(tonic::Status::permission_denied(denied.to_string()))))
 }
 
 #[cfg(test)]
 mod tests {
     use quell_link::signing::NewKey;
-    use quell_model::manifest::{self, File};
+    use quell_model::{
+        manifest::{self, File},
+        trust::TrustRoot,
+    };
 
     use super::*;
 
@@ -203,6 +244,18 @@ mod tests {
             "apiVersion: quell/v1\nkind: Contact\nmetadata: {{ namespace: plants, name: {name} }}\nspec:\n  via: [log]\n"
         );
         manifest::parse(&[File { name: "a.yaml".to_owned(), text }]).unwrap()
+    }
+
+    /// Ada's key, and a root that believes her.
+    fn ada() -> (SigningKey, Believed) {
+        static KEY: std::sync::LazyLock<NewKey> = std::sync::LazyLock::new(|| NewKey::make("").unwrap());
+        let root = TrustRoot {
+            installation: "here".to_owned(),
+            version: 1,
+            allowed_signers: format!("ada {}\n", KEY.public),
+            required: BTreeMap::new(),
+        };
+        (SigningKey::from_text(&KEY.private).unwrap(), Believed::new(root).unwrap())
     }
 
     fn current(held: &[Parsed], signed: Option<PolicySet>) -> Current {
@@ -220,9 +273,9 @@ mod tests {
                 digest: parsed.manifest.digest().to_string(),
             });
         }
-        let wire = |set: PolicySet| v1::SignedSet { policy_set: set.canonical().into_bytes(), signatures: Vec::new() };
-        answer.sets.extend(signed.map(wire));
-        Current::read(&answer).unwrap()
+        let (key, believed) = ada();
+        answer.sets.extend(signed.map(|set| to_wire(sign(&set, &key).unwrap())));
+        Current::read(&answer, &believed, Timestamp::now()).unwrap()
     }
 
     const LIFE: Duration = Duration::from_secs(90 * 86_400);
@@ -231,15 +284,33 @@ mod tests {
     fn the_next_set_names_what_would_be_in_force() {
         let now = Timestamp::now();
         let (ann, bob) = (contact("ann"), contact("bob"));
-        let [added] = &current(&ann, None).next(&bob, false, now, LIFE)[..] else { panic!("one namespace") };
-        assert_eq!(added.version, 7);
+        let next = |current: &Current, manifests: &[Parsed], prune| current.next(manifests, prune, now, LIFE).unwrap();
+        let [first] = &next(&current(&[], None), &ann, false)[..] else { panic!("one namespace") };
+        assert_eq!(first.version, 7);
+        let [added] = &next(&current(&ann, Some(first.clone())), &bob, false)[..] else { panic!("one namespace") };
         assert_eq!(added.manifests.keys().collect::<Vec<_>>(), ["Contact/ann", "Contact/bob"]);
-        let [pruned] = &current(&ann, None).next(&bob, true, now, LIFE)[..] else { panic!("one namespace") };
+        let [pruned] = &next(&current(&ann, None), &bob, true)[..] else { panic!("one namespace") };
         assert_eq!(pruned.manifests.keys().collect::<Vec<_>>(), ["Contact/bob"]);
         let again = current(&[ann.clone(), bob.clone()].concat(), Some(added.clone()));
-        assert!(again.next(&bob, false, now, LIFE).is_empty(), "what is signed already");
+        assert!(next(&again, &bob, false).is_empty(), "what is signed already");
         let late = added.expires - SignedDuration::from_hours(24);
-        assert_eq!(again.next(&bob, false, late, LIFE).len(), 1, "it ends tomorrow");
+        assert_eq!(again.next(&bob, false, late, LIFE).unwrap().len(), 1, "it ends tomorrow");
+    }
+
+    #[test]
+    fn nobody_signs_along_what_the_controller_slips_in() {
+        let now = Timestamp::now();
+        let (ann, bob, eve) = (contact("ann"), contact("bob"), contact("eve"));
+        let [first] = &current(&[], None).next(&ann, false, now, LIFE).unwrap()[..] else { panic!("one namespace") };
+        let slipped = current(&[ann.clone(), eve.clone()].concat(), Some(first.clone()));
+        let refused = slipped.next(&bob, false, now, LIFE).unwrap_err().to_string();
+        assert!(refused.contains("Contact/eve") && refused.contains("nobody signed it"), "{refused}");
+        assert_eq!(
+            slipped.next(&[bob.clone(), eve].concat(), false, now, LIFE).unwrap().len(),
+            1,
+            "seen: its file is there"
+        );
+        assert_eq!(slipped.next(&bob, true, now, LIFE).unwrap().len(), 1, "it goes");
     }
 
     #[test]
@@ -247,14 +318,14 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let files = Files::beside(&[scratch.path().to_owned()]);
         let now = Timestamp::now();
-        let set = current(&[], None).next(&contact("ann"), false, now, LIFE).remove(0);
+        let set = current(&[], None).next(&contact("ann"), false, now, LIFE).unwrap().remove(0);
         assert!(files.read(&set, now).unwrap().is_none());
         let key = SigningKey::from_text(&NewKey::make("").unwrap().private).unwrap();
         let mut signed = sign(&set, &key).unwrap();
         signed.signatures.push(signing::sign(&key, NAMESPACE_POLICY, &signed.bytes).unwrap());
         files.write(&set.namespace, &signed).unwrap();
         assert_eq!(files.read(&set, now).unwrap(), Some(signed));
-        let other = current(&[], None).next(&contact("bob"), false, now, LIFE).remove(0);
+        let other = current(&[], None).next(&contact("bob"), false, now, LIFE).unwrap().remove(0);
         assert_eq!(files.read(&other, now).unwrap(), None, "other manifests");
         assert_eq!(files.read(&PolicySet { version: 8, ..set.clone() }, now).unwrap(), None, "an older version");
         std::fs::write(files.bytes(&set.namespace), "{}").unwrap();

@@ -34,6 +34,9 @@ pub struct Arguments {
     /// With which key the sets are signed.
     #[command(flatten)]
     pub key: Key,
+    /// Apply without a signature what is signed today: what changes only observes then.
+    #[arg(long)]
+    pub unsigned: bool,
     /// How long what is signed may act; afterwards it only observes. At most 400d.
     #[arg(long, value_name = "TIME", default_value = "90d", value_parser = settings::span)]
     pub expires: Duration,
@@ -77,13 +80,21 @@ async fn sign(
     let answer = client.get_sets(GetSetsRequest {}).await?.into_inner();
     let believed = signing::believed(&profile, &answer.trust, now)?;
     let parsed = manifest::parse(files).map_err(Error::Manifests)?;
-    let wanted = Current::read(&answer)?.next(&parsed, arguments.prune, now, arguments.expires);
+    let current = Current::read(&answer, &believed, now)?;
+    let wanted = current.next(&parsed, arguments.prune, now, arguments.expires)?;
     let (beside, key) = (Files::beside(&arguments.source.files), arguments.key.find(&profile)?);
     let mut signed = Vec::new();
     for set in wanted {
         let found = match (beside.read(&set, now)?, &key) {
             (Some(found), _) => found,
             (None, Some(key)) => sets::sign(&set, key)?,
+            (None, None) if current.is_signed(&set.namespace) && !arguments.unsigned => {
+                return Err(Error::Usage(format!(
+                    "{} is signed today, and without a signature what changes in it would only observe: sign with --key, \
+                     beforehand with `quell sign`, or say --unsigned; nothing was applied",
+                    set.namespace
+                )));
+            }
             (None, None) => {
                 tell(&format!(
                     "warning: {} is not signed, so its policies only observe: sign with --key, or beforehand with `quell sign`",

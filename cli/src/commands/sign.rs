@@ -53,7 +53,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<Exit, Error
     let (profile, now) = (context.profile()?, Timestamp::now());
     let answer = context.client().await?.get_sets(GetSetsRequest {}).await?.into_inner();
     let believed = signing::believed(&profile, &answer.trust, now)?;
-    let wanted = Current::read(&answer)?.next(&parsed, arguments.prune, now, arguments.expires);
+    let wanted = Current::read(&answer, &believed, now)?.next(&parsed, arguments.prune, now, arguments.expires)?;
     let files = Files::beside(&arguments.source.files);
     if arguments.print {
         return print(&wanted, &files);

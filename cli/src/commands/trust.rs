@@ -84,7 +84,7 @@ pub async fn run(command: &Command, context: &Context) -> Result<Exit, Error> {
         Command::Show => return show(&believed, context),
         Command::Add { name, public, namespaces, key } => (added(&believed, name, public, namespaces)?, key),
         Command::Remove { name, key } => (removed(&believed, name)?, key),
-        Command::Require { namespace, count, key } => (required(&believed, namespace, *count), key),
+        Command::Require { namespace, count, key } => (required(&believed, namespace, *count)?, key),
         Command::Apply { file, key } => (with_signers(&believed, read(file)?), key),
     };
     // Said here, before anybody is asked to sign.
@@ -123,10 +123,17 @@ fn with_signers(believed: &Believed, allowed_signers: String) -> TrustRoot {
     TrustRoot { allowed_signers, ..next(believed) }
 }
 
-fn required(believed: &Believed, namespace: &ObjectName, count: u32) -> TrustRoot {
+fn required(believed: &Believed, namespace: &ObjectName, count: u32) -> Result<TrustRoot, Error> {
+    // These commands sign with one key, so there would be no way back.
+    if count > 1 && ["trust", "run"].contains(&namespace.as_str()) {
+        return Err(Error::Usage(format!(
+            "{namespace} cannot require {count} people yet: `quell {namespace}` signs with one key, and nobody could change \
+             it back"
+        )));
+    }
     let mut root = next(believed);
     root.required.insert(namespace.clone(), count);
-    root
+    Ok(root)
 }
 
 fn added(believed: &Believed, name: &str, public: &PathBuf, namespaces: &[String]) -> Result<TrustRoot, Error> {
@@ -151,7 +158,7 @@ fn added(believed: &Believed, name: &str, public: &PathBuf, namespaces: &[String
 fn removed(believed: &Believed, name: &str) -> Result<TrustRoot, Error> {
     let is_theirs = |line: &&str| line.split_whitespace().next() == Some(name);
     let lines: Vec<&str> = believed.root().allowed_signers.lines().collect();
-    if !lines.iter().any(|line| is_theirs(line)) {
+    if !lines.iter().any(is_theirs) {
         return Err(Error::NotFound(format!("no line of allowed_signers is {name}'s alone: see `quell trust show`")));
     }
     let kept: Vec<&str> = lines.into_iter().filter(|line| !is_theirs(line)).collect();
@@ -201,6 +208,7 @@ mod tests {
         assert!(added(&again, "a,b", &public, &["*".to_owned()]).is_err(), "two people in one line");
         std::fs::write(&public, "ssh-ed25519").unwrap();
         assert!(added(&again, "eve", &public, &["*".to_owned()]).is_err());
-        assert_eq!(required(&again, &"plants".parse().unwrap(), 2).required.len(), 1);
+        assert_eq!(required(&again, &"plants".parse().unwrap(), 2).unwrap().required.len(), 1);
+        assert!(required(&again, &"trust".parse().unwrap(), 2).is_err(), "there would be no way back");
     }
 }
