@@ -48,7 +48,8 @@ impl std::str::FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let mut bytes = [0; 32];
-        if text.len() != 64 || !text.is_ascii() {
+        // `from_str_radix` alone would take a sign for a digit.
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(ParseError(text.to_owned()));
         }
         for (index, byte) in bytes.iter_mut().enumerate() {
@@ -194,6 +195,13 @@ mod tests {
             canonical(&json!({"b": [true, null, 1.0], "a": "\u{1}\n\"\\/"})),
             r#"{"a":"\u0001\n\"\\/","b":[true,null,1]}"#
         );
+    }
+
+    #[test]
+    fn a_sign_is_no_digit_of_a_digest() {
+        assert!("0f".repeat(32).parse::<Digest>().is_ok());
+        assert!("+f".repeat(32).parse::<Digest>().is_err());
+        assert!("0f".repeat(31).parse::<Digest>().is_err());
     }
 
     proptest! {
