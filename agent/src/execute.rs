@@ -10,7 +10,7 @@ mod outcome;
 mod queue;
 mod recover;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use quell_wire::v1;
 use tokio::{
@@ -146,6 +146,11 @@ impl Handle {
     /// What the controller is told of what the host believes.
     pub fn beliefs(&self) -> Told {
         self.shared.beliefs.told()
+    }
+
+    /// The specifications of all probes that people signed for this host: each as canonical JSON.
+    pub fn vouched(&self, signed: &[v1::SignedPolicies]) -> BTreeSet<String> {
+        guard::vouched(&self.shared.beliefs, signed, jiff::Timestamp::now())
     }
 
     /// Calls an order off: it is not begun, or stopped where it can be.

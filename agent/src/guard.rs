@@ -6,6 +6,7 @@
 
 pub(crate) mod signed;
 pub(crate) mod standing;
+mod vouched;
 
 use std::{
     collections::BTreeSet,
@@ -26,6 +27,9 @@ use crate::{
     units,
 };
 use signed::Signed;
+
+pub use self::vouched::needs_signature;
+pub(crate) use self::vouched::vouched;
 
 /// Longest parameters that are read, in bytes.
 const PARAMETERS_LIMIT: usize = 64 * 1024;

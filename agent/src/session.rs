@@ -316,7 +316,8 @@ impl Session {
             return;
         }
         self.newest_assignment = newest;
-        self.parts.runner.assign(assign.probes.iter().map(wire::assignment).collect());
+        let vouched = self.parts.orders.vouched(&assign.signed);
+        self.parts.runner.assign(assign.probes.iter().map(|probe| wire::assignment(probe, &vouched)).collect());
         if let Some(online) = self.link.online_mut() {
             online.retain(|key| key == "host" || assign.probes.iter().any(|probe| probe.key == key));
         }

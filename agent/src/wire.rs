@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 use quell_model::{manifest::probe_from_canonical, value::Value};
 use quell_wire::v1;
 
-use crate::{execute::Report, hold::Hold, probes::runner::Assignment};
+use std::collections::BTreeSet;
+
+use crate::{execute::Report, guard::needs_signature, hold::Hold, probes::runner::Assignment};
 
 /// Longest name of a field that the controller takes, in bytes. A mount point may be longer; it is then not reported.
 const NAME_BYTES: usize = 256;
@@ -34,7 +36,7 @@ pub fn milliseconds(span: Duration) -> u64 {
 
 /// A probe to run. One that this version does not understand is run as one that says so: an unknown kind is refused,
 /// never guessed.
-pub fn assignment(message: &v1::ProbeAssignment) -> Assignment {
+pub fn assignment(message: &v1::ProbeAssignment, vouched: &BTreeSet<String>) -> Assignment {
     let key: Arc<str> = message.key.as_str().into();
     let read = std::str::from_utf8(&message.spec).map_err(|error| error.to_string()).and_then(|text| {
         probe_from_canonical(text).map_err(|errors| {
@@ -43,7 +45,12 @@ pub fn assignment(message: &v1::ProbeAssignment) -> Assignment {
         })
     });
     match read {
-        Ok(probe) => Assignment { key, every: probe.every, timeout: probe.timeout, spec: Ok(probe.spec) },
+        Ok(probe) => {
+            let is_signed = !needs_signature(&probe.spec) || vouched.contains(&probe.canonical);
+            let unsigned = "nobody signed this probe, which reads the host: sign its policy with `quell apply`";
+            let spec = if is_signed { Ok(probe.spec) } else { Err(unsigned.to_owned()) };
+            Assignment { key, every: probe.every, timeout: probe.timeout, spec }
+        }
         Err(reason) => Assignment { key, every: UNKNOWN_EVERY, timeout: UNKNOWN_EVERY, spec: Err(reason) },
     }
 }
@@ -101,7 +108,15 @@ mod tests {
             spec: spec.as_bytes().to_vec(),
             authorities: Vec::new(),
         };
-        let known = assignment(&message(r#"{"file":{"path":"/a"},"every":"5s","timeout":"2s"}"#));
+        let file = r#"{"every":"5s","file":{"path":"/a"},"timeout":"2s"}"#;
+        let vouched = BTreeSet::from([file.to_owned()]);
+        let assignment = |message: &v1::ProbeAssignment| super::assignment(message, &vouched);
+        let known = assignment(&message(file));
+        let other = assignment(&message(r#"{"every":"5s","file":{"path":"/b"},"timeout":"2s"}"#));
+        assert!(other.spec.unwrap_err().contains("nobody signed this probe"));
+        assert!(
+            assignment(&message(r#"{"every":"5s","tcp":{"address":"web.example:80"},"timeout":"2s"}"#)).spec.is_ok()
+        );
         assert_eq!(
             (known.every, known.timeout, known.spec.is_ok()),
             (Duration::from_secs(5), Duration::from_secs(2), true)

@@ -3,7 +3,10 @@
 //! What comes from an agent is hostile until it has passed: numbers are parsed into their types, texts are cut at
 //! their documented lengths, and an enumeration's value that this version does not know is refused, never defaulted.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use quell_engine::{
@@ -32,6 +35,9 @@ const LINE_BYTES: usize = 4 << 10;
 const LINES: usize = 1_000;
 /// Most facts, journal entries or preview items in one message.
 const ITEMS: usize = 1_000;
+/// How the specification of a probe that reads the host begins, whatever else it says; more than is needed goes along when
+/// another one happens to hold this.
+const READS_HOST: [&str; 3] = ["\"command\":", "\"file\":", "\"logMatch\":"];
 /// The greatest age that is believed; clocks and counters do not run longer.
 const OLDEST: Duration = Duration::from_secs(400 * 86_400);
 
@@ -287,7 +293,32 @@ pub fn assign(state: &State, generation: u64, assignments: &[Assignment]) -> v1:
         spec: assignment.spec.clone().into_bytes(),
         authorities: assignment.policies.iter().map(|policy| authority(state, policy)).collect(),
     };
-    v1::AssignProbes { generation, probes: assignments.iter().map(probe).collect() }
+    v1::AssignProbes {
+        generation,
+        probes: assignments.iter().map(probe).collect(),
+        signed: signed_policies(state, assignments),
+    }
+}
+
+/// The signed policies behind probes that read the host, by namespace.
+fn signed_policies(state: &State, assignments: &[Assignment]) -> Vec<v1::SignedPolicies> {
+    let reads_host = |assignment: &&Assignment| READS_HOST.iter().any(|kind| assignment.spec.contains(kind));
+    let names: BTreeSet<&FullName> = assignments.iter().filter(reads_host).flat_map(|one| &one.policies).collect();
+    let mut by_namespace: BTreeMap<&str, Vec<Vec<u8>>> = BTreeMap::new();
+    for name in names {
+        if let Some(canonical) = state.policy_canonical(name) {
+            by_namespace.entry(name.namespace.as_str()).or_default().push(canonical.as_bytes().to_vec());
+        }
+    }
+    let signed = by_namespace.into_iter().filter_map(|(namespace, policies)| {
+        let row = state.sets.get(namespace)?;
+        Some(v1::SignedPolicies {
+            policy_set: row.canonical.clone().into_bytes(),
+            signatures: row.signatures.clone(),
+            policies,
+        })
+    });
+    signed.collect()
 }
 
 /// The signed votes for a plan.

@@ -1,6 +1,6 @@
 //! Reaching the controller, and what can happen meanwhile.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, pin::Pin, sync::Arc, time::Duration};
 
 use quell_link::{
     MESSAGE_BYTES,
@@ -79,6 +79,8 @@ pub trait Orders: Send + Sync {
     fn believe(&self, change: v1::SignedChange) -> Boxed<'_, ()>;
     /// What the controller is told of what the host believes.
     fn beliefs(&self) -> Told;
+    /// The specifications of all probes that people signed for this host.
+    fn vouched(&self, signed: &[v1::SignedPolicies]) -> BTreeSet<String>;
 }
 
 impl Orders for Handle {
@@ -108,6 +110,10 @@ impl Orders for Handle {
 
     fn beliefs(&self) -> Told {
         Self::beliefs(self)
+    }
+
+    fn vouched(&self, signed: &[v1::SignedPolicies]) -> BTreeSet<String> {
+        Self::vouched(self, signed)
     }
 }
 

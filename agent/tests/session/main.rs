@@ -7,9 +7,10 @@ use std::{fs, sync::Arc, time::Duration};
 
 use played::{Agent, PATIENT, Played};
 use quell_agent::{execute::Report, hold::Hold};
+use quell_model::manifest::probe_from_canonical;
 use quell_wire::v1::{
     AssignProbes, CancelCommand, Command, GoAway, JournalEntry, LogRequest, Outcome, ProbeAssignment, ProbeNow,
-    SignedChange, Welcome, agent_message::Body as Up, controller_message::Body as Down,
+    SignedChange, SignedPolicies, Welcome, agent_message::Body as Up, controller_message::Body as Down,
 };
 
 fn outcome(number: u32) -> Report {
@@ -95,7 +96,9 @@ async fn probes_are_assigned_asked_and_read() {
     let spec = format!(r#"{{"every":"1h","logMatch":{{"path":"{}","pattern":"Error"}}}}"#, path.display());
     let assign = |generation: u64, key: &str| {
         let probe = ProbeAssignment { key: key.to_owned(), spec: spec.clone().into_bytes(), authorities: Vec::new() };
-        Down::Assign(AssignProbes { generation, probes: vec![probe] })
+        let vouched = probe_from_canonical(&spec).unwrap().canonical.into_bytes();
+        let signed = vec![SignedPolicies { policies: vec![vouched], ..SignedPolicies::default() }];
+        Down::Assign(AssignProbes { generation, probes: vec![probe], signed })
     };
     let (_, mut peer) = agent.welcome(Welcome::default()).await;
     peer.say(assign(5, "log")).await;

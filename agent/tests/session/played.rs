@@ -1,6 +1,7 @@
 //! The other side of a session, played by a test: the controller's stream and the executor of orders.
 
 use std::{
+    collections::BTreeSet,
     path::Path,
     sync::{
         Arc,
@@ -91,6 +92,11 @@ impl Orders for Executor {
 
     fn believe(&self, change: v1::SignedChange) -> Boxed<'_, ()> {
         self.tell(Played::Believed(String::from_utf8(change.document).unwrap()))
+    }
+
+    /// Whoever is asked here has signed every probe that came along as a policy.
+    fn vouched(&self, signed: &[v1::SignedPolicies]) -> BTreeSet<String> {
+        signed.iter().flat_map(|one| &one.policies).map(|spec| String::from_utf8(spec.clone()).unwrap()).collect()
     }
 
     fn beliefs(&self) -> belief::Told {

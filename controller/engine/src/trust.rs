@@ -217,6 +217,7 @@ fn put_set(turn: &mut Turn<'_>, actor: &Actor, signed: SignedSet, verified: Veri
 pub(crate) fn reconcile(turn: &mut Turn<'_>, namespace: &str) -> Option<Timestamp> {
     let row = turn.state().sets.get(namespace).cloned()?;
     turn.touch_namespace(namespace);
+    turn.assign_namespace(namespace);
     let expires = row.set.expires;
     if turn.now >= expires {
         return None;

@@ -208,6 +208,18 @@ impl<'a> Turn<'a> {
         }
     }
 
+    /// Gives every connected host that runs probes of a namespace its list again: what is signed goes along with it.
+    pub(crate) fn assign_namespace(&mut self, namespace: &str) {
+        let runs = |host: &&HostName| {
+            let mut policies = self.windows.index.assignments(host).iter().flat_map(|assignment| &assignment.policies);
+            policies.any(|policy| policy.namespace.as_str() == namespace)
+        };
+        let hosts: Vec<HostName> = self.state().hosts.keys().filter(runs).cloned().collect();
+        for host in &hosts {
+            self.assign(host);
+        }
+    }
+
     /// Looks at what was touched until nothing is left.
     pub(crate) fn settle(&mut self) {
         while let Some(due) = self.windows.timers.pop_due(self.now) {

@@ -380,6 +380,25 @@ pub struct AssignProbes {
     pub generation: u64,
     #[prost(message, repeated, tag = "2")]
     pub probes: ::prost::alloc::vec::Vec<ProbeAssignment>,
+    /// What people signed of the policies behind probes that read the host (command, file, logMatch): such a probe is run
+    /// only when its specification stands in one of them.
+    #[prost(message, repeated, tag = "3")]
+    pub signed: ::prost::alloc::vec::Vec<SignedPolicies>,
+}
+/// Policies of one namespace, and the signed set in which their digests stand.
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SignedPolicies {
+    /// RFC 8785 JSON of the PolicySet: exactly the bytes that are signed.
+    #[prost(bytes = "vec", tag = "1")]
+    pub policy_set: ::prost::alloc::vec::Vec<u8>,
+    /// SSHSIG signatures over policy_set, armoured.
+    #[prost(string, repeated, tag = "2")]
+    pub signatures: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Canonical JSON of each policy's manifest.
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub policies: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 /// One probe to run. Several policies that use the same probe share one assignment.
 #[derive(serde::Serialize)]
