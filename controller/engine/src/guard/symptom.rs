@@ -7,7 +7,10 @@
 use quell_model::{name::Target, policy::Trigger, value::Truth};
 
 use super::Context;
-use crate::{scope::Notes, state::Hold};
+use crate::{
+    scope::Notes,
+    state::{Hold, IncidentRow},
+};
 
 pub(super) fn verdict(context: &Context<'_>) -> Option<Hold> {
     let compiled = context.compiled?;
@@ -19,7 +22,9 @@ pub(super) fn verdict(context: &Context<'_>) -> Option<Hold> {
     match context.site(compiled, &notes).judge(when) {
         Truth::True => None,
         Truth::False => {
-            Some(context.no("symptom", "the symptom is not there at the moment, though it has not cleared", None))
+            let is_open = context.incident.is_some_and(IncidentRow::is_open);
+            let not_cleared = if is_open { " at the moment, though it has not cleared" } else { "" };
+            Some(context.no("symptom", format!("the symptom is not there{not_cleared}"), None))
         }
         Truth::Unknown => {
             Some(context.no("symptom", "whether the symptom is there is unknown: samples are missing or stale", None))
