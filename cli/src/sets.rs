@@ -60,18 +60,8 @@ impl Current {
     }
 
     /// The next set of every namespace that these manifests belong to, where it would be another than the one in force,
-    /// or that one ends soon. What is neither in the files nor in a set that people have signed is never signed along:
-    /// nobody has seen it, and a stolen controller could have put it there.
-    ///
-    /// # Errors
-    /// Something in force is in neither.
-    pub fn next(
-        &self,
-        manifests: &[Parsed],
-        prune: bool,
-        now: Timestamp,
-        life: Duration,
-    ) -> Result<Vec<PolicySet>, Error> {
+    /// or that one ends soon.
+    pub fn next(&self, manifests: &[Parsed], prune: bool, now: Timestamp, life: Duration) -> Vec<PolicySet> {
         let mut wanted = Held::new();
         for parsed in manifests {
             let name = parsed.manifest.name();
@@ -81,7 +71,6 @@ impl Current {
             });
             namespace.insert(format!("{}/{}", parsed.manifest.kind(), name.name), parsed.manifest.digest());
         }
-        self.check_seen(&wanted, manifests)?;
         wanted.retain(|namespace, manifests| {
             self.signed
                 .get(namespace)
@@ -96,25 +85,37 @@ impl Current {
             one_shot: None,
             namespace,
         };
-        Ok(wanted.into_iter().map(set).collect())
+        wanted.into_iter().map(set).collect()
     }
 
-    /// Whether everything that would be signed is in the files or was signed before.
-    fn check_seen(&self, wanted: &Held, manifests: &[Parsed]) -> Result<(), Error> {
-        for (namespace, keys) in wanted {
-            let signed = self.signed.get(namespace).map(|set| &set.manifests);
-            let is_seen = |key: &str, digest: &Digest| {
-                signed.and_then(|signed| signed.get(key)) == Some(digest)
-                    || manifests.iter().any(|parsed| parsed.manifest.digest() == *digest)
-            };
-            if let Some((key, _)) = keys.iter().find(|(key, digest)| !is_seen(key, digest)) {
-                return Err(Error::Usage(format!(
-                    "{key} of {namespace} is in force and nobody signed it: give its file too, so that you sign what you \
-                     have seen, or remove it with --prune"
-                )));
-            }
+    /// Signs a set, unless it names what is neither in the files nor in a set that people have signed: nobody has seen
+    /// that, and a stolen controller could have put it there.
+    ///
+    /// # Errors
+    /// It names such a thing, or the key refuses.
+    pub fn sign(&self, set: &PolicySet, manifests: &[Parsed], key: &SigningKey) -> Result<SignedSet, Error> {
+        self.check_seen(set, manifests)?;
+        sign(set, key)
+    }
+
+    /// Whether everything that a set names is in the files or was signed before.
+    ///
+    /// # Errors
+    /// What is not.
+    pub fn check_seen(&self, set: &PolicySet, manifests: &[Parsed]) -> Result<(), Error> {
+        let signed = self.signed.get(&set.namespace).map(|set| &set.manifests);
+        let is_seen = |key: &str, digest: &Digest| {
+            signed.and_then(|signed| signed.get(key)) == Some(digest)
+                || manifests.iter().any(|parsed| parsed.manifest.digest() == *digest)
+        };
+        match set.manifests.iter().find(|(key, digest)| !is_seen(key, digest)) {
+            None => Ok(()),
+            Some((key, _)) => Err(Error::Usage(format!(
+                "{key} of {} is in force and nobody signed it: give its file too, so that you sign what you have seen, or \
+                 remove it with --prune",
+                set.namespace
+            ))),
         }
-        Ok(())
     }
 
     /// Whether what is in force in a namespace is signed.
@@ -127,7 +128,7 @@ fn after(now: Timestamp, span: SignedDuration) -> Timestamp {
     now.checked_add(span).unwrap_or(Timestamp::MAX)
 }
 
-/// Signs a set.
+/// Signs a set as it is: one of a run, all of which the signer has just written.
 ///
 /// # Errors
 /// The set breaks a rule of sets, or the key refuses.
@@ -284,7 +285,7 @@ mod tests {
     fn the_next_set_names_what_would_be_in_force() {
         let now = Timestamp::now();
         let (ann, bob) = (contact("ann"), contact("bob"));
-        let next = |current: &Current, manifests: &[Parsed], prune| current.next(manifests, prune, now, LIFE).unwrap();
+        let next = |current: &Current, manifests: &[Parsed], prune| current.next(manifests, prune, now, LIFE);
         let [first] = &next(&current(&[], None), &ann, false)[..] else { panic!("one namespace") };
         assert_eq!(first.version, 7);
         let [added] = &next(&current(&ann, Some(first.clone())), &bob, false)[..] else { panic!("one namespace") };
@@ -294,23 +295,21 @@ mod tests {
         let again = current(&[ann.clone(), bob.clone()].concat(), Some(added.clone()));
         assert!(next(&again, &bob, false).is_empty(), "what is signed already");
         let late = added.expires - SignedDuration::from_hours(24);
-        assert_eq!(again.next(&bob, false, late, LIFE).unwrap().len(), 1, "it ends tomorrow");
+        assert_eq!(again.next(&bob, false, late, LIFE).len(), 1, "it ends tomorrow");
     }
 
     #[test]
     fn nobody_signs_along_what_the_controller_slips_in() {
         let now = Timestamp::now();
         let (ann, bob, eve) = (contact("ann"), contact("bob"), contact("eve"));
-        let [first] = &current(&[], None).next(&ann, false, now, LIFE).unwrap()[..] else { panic!("one namespace") };
+        let [first] = &current(&[], None).next(&ann, false, now, LIFE)[..] else { panic!("one namespace") };
         let slipped = current(&[ann.clone(), eve.clone()].concat(), Some(first.clone()));
-        let refused = slipped.next(&bob, false, now, LIFE).unwrap_err().to_string();
+        let (key, _) = ada();
+        let sign = |files: &[Parsed], prune| slipped.sign(&slipped.next(files, prune, now, LIFE)[0], files, &key);
+        let refused = sign(&bob, false).unwrap_err().to_string();
         assert!(refused.contains("Contact/eve") && refused.contains("nobody signed it"), "{refused}");
-        assert_eq!(
-            slipped.next(&[bob.clone(), eve].concat(), false, now, LIFE).unwrap().len(),
-            1,
-            "seen: its file is there"
-        );
-        assert_eq!(slipped.next(&bob, true, now, LIFE).unwrap().len(), 1, "it goes");
+        sign(&[bob.clone(), eve].concat(), false).expect("seen: its file is there");
+        sign(&bob, true).expect("it goes");
     }
 
     #[test]
@@ -318,14 +317,14 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let files = Files::beside(&[scratch.path().to_owned()]);
         let now = Timestamp::now();
-        let set = current(&[], None).next(&contact("ann"), false, now, LIFE).unwrap().remove(0);
+        let set = current(&[], None).next(&contact("ann"), false, now, LIFE).remove(0);
         assert!(files.read(&set, now).unwrap().is_none());
         let key = SigningKey::from_text(&NewKey::make("").unwrap().private).unwrap();
         let mut signed = sign(&set, &key).unwrap();
         signed.signatures.push(signing::sign(&key, NAMESPACE_POLICY, &signed.bytes).unwrap());
         files.write(&set.namespace, &signed).unwrap();
         assert_eq!(files.read(&set, now).unwrap(), Some(signed));
-        let other = current(&[], None).next(&contact("bob"), false, now, LIFE).unwrap().remove(0);
+        let other = current(&[], None).next(&contact("bob"), false, now, LIFE).remove(0);
         assert_eq!(files.read(&other, now).unwrap(), None, "other manifests");
         assert_eq!(files.read(&PolicySet { version: 8, ..set.clone() }, now).unwrap(), None, "an older version");
         std::fs::write(files.bytes(&set.namespace), "{}").unwrap();

@@ -81,13 +81,13 @@ async fn sign(
     let believed = signing::believed(&profile, &answer.trust, now)?;
     let parsed = manifest::parse(files).map_err(Error::Manifests)?;
     let current = Current::read(&answer, &believed, now)?;
-    let wanted = current.next(&parsed, arguments.prune, now, arguments.expires)?;
+    let wanted = current.next(&parsed, arguments.prune, now, arguments.expires);
     let (beside, key) = (Files::beside(&arguments.source.files), arguments.key.find(&profile)?);
     let mut signed = Vec::new();
     for set in wanted {
         let found = match (beside.read(&set, now)?, &key) {
             (Some(found), _) => found,
-            (None, Some(key)) => sets::sign(&set, key)?,
+            (None, Some(key)) => current.sign(&set, &parsed, key)?,
             (None, None) if current.is_signed(&set.namespace) && !arguments.unsigned => {
                 return Err(Error::Usage(format!(
                     "{} is signed today, and without a signature what changes in it would only observe: sign with --key, \

@@ -17,7 +17,7 @@ use crate::{
     manifests::Source,
     output,
     render::escape,
-    sets::{self, Current, Files},
+    sets::{Current, Files},
     settings,
     signing::{self, Key},
 };
@@ -53,14 +53,19 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<Exit, Error
     let (profile, now) = (context.profile()?, Timestamp::now());
     let answer = context.client().await?.get_sets(GetSetsRequest {}).await?.into_inner();
     let believed = signing::believed(&profile, &answer.trust, now)?;
-    let wanted = Current::read(&answer, &believed, now)?.next(&parsed, arguments.prune, now, arguments.expires)?;
+    let current = Current::read(&answer, &believed, now)?;
+    let wanted = current.next(&parsed, arguments.prune, now, arguments.expires);
+    wanted.iter().try_for_each(|set| current.check_seen(set, &parsed))?;
     let files = Files::beside(&arguments.source.files);
     if arguments.print {
         return print(&wanted, &files);
     }
     let key = arguments.key.need(&profile)?;
     for set in &wanted {
-        let signed = add(files.read(set, now)?, set, &key)?;
+        let signed = match files.read(set, now)? {
+            Some(there) => add(there, &key)?,
+            None => current.sign(set, &parsed, &key)?,
+        };
         files.write(&set.namespace, &signed)?;
         output::line(&escape::line(&said(set, &signed, &believed, now)))?;
     }
@@ -70,9 +75,8 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<Exit, Error
     Ok(Exit::Done)
 }
 
-/// Adds a signature to those of others, or begins with it.
-fn add(there: Option<SignedSet>, set: &PolicySet, key: &quell_link::signing::SigningKey) -> Result<SignedSet, Error> {
-    let Some(mut signed) = there else { return sets::sign(set, key) };
+/// Adds a signature to those of others.
+fn add(mut signed: SignedSet, key: &quell_link::signing::SigningKey) -> Result<SignedSet, Error> {
     let signature = signing::sign(key, quell_model::trust::NAMESPACE_POLICY, &signed.bytes)?;
     if !signed.signatures.contains(&signature) {
         signed.signatures.push(signature);
