@@ -160,7 +160,7 @@ impl Case {
             step: 1,
             finally: true,
             action: "exec".to_owned(),
-            with: object(json!({ "argv": ["undrain"] })),
+            with: object(json!({ "argv": ["/bin/undrain"] })),
             timeout_ms: 10_000,
             ..step.clone()
         };
