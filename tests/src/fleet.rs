@@ -204,11 +204,15 @@ impl Fleet {
     /// It does not come online.
     pub fn start_agent(&mut self, host: &str) -> anyhow::Result<()> {
         let log = self.run_agent(host)?;
-        wait_for(
-            READY,
-            || format!("{host} does not come online; see {}:\n{}", log.display(), last_lines(&log)),
-            || self.is_online(host).then_some(()),
-        )
+        self.wait_until_online(host).with_context(|| format!("see {}:\n{}", log.display(), last_lines(&log)))
+    }
+
+    /// Waits until the controller hears a host.
+    ///
+    /// # Errors
+    /// It does not come online.
+    pub fn wait_until_online(&self, host: &str) -> anyhow::Result<()> {
+        wait_for(READY, || format!("{host} does not come online"), || self.is_online(host).then_some(()))
     }
 
     /// Starts an agent that has joined, whoever its controller is; answers where its log is.

@@ -1,0 +1,63 @@
+//! The agent's terminal goes away: an agent under `nohup` stays, another one stops, and what either starts is not deaf.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::{
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use quell_tests::fleet::{Fleet, Host, process::Programs, wait_for};
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// Starts the agent of a host through a shell that first does something of its own.
+fn start(fleet: &Fleet, first: &str) -> Child {
+    let agent = Programs::beside_this_one().unwrap().agent;
+    Command::new("/bin/sh")
+        .args(["-c", &format!("{first} exec \"$0\" run --data-dir \"$1\"")])
+        .args([agent, fleet.agent_data("web1")])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// Whether a process has SIGHUP in one of the masks of its status.
+fn has_hang_up(agent: &Child, mask: &str) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", agent.id())).unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix(mask)).unwrap_or_default();
+    u64::from_str_radix(mask.trim_start_matches(':').trim(), 16).is_ok_and(|mask| mask & 1 == 1)
+}
+
+fn send(agent: &Child, signal: Signal) {
+    kill(Pid::from_raw(agent.id().try_into().unwrap()), signal).unwrap();
+}
+
+/// How an agent ends when it is sent a signal.
+fn ends(mut agent: Child, signal: Signal) -> Option<i32> {
+    send(&agent, signal);
+    wait_for(SOON, || format!("{signal} did not end the agent"), || agent.try_wait().unwrap()).unwrap().code()
+}
+
+#[test]
+fn an_agent_under_nohup_stays_and_what_it_starts_hears_a_hang_up() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut fleet = Fleet::start(scratch.path()).unwrap();
+    fleet.enrol(&Host { name: "web1".to_owned(), labels: Vec::new(), agent_toml: String::new() }).unwrap();
+    fleet.kill_agent("web1");
+
+    let agent = start(&fleet, "");
+    wait_for(SOON, || "no handler".to_owned(), || has_hang_up(&agent, "SigCgt").then_some(())).unwrap();
+    assert_eq!(ends(agent, Signal::SIGHUP), Some(0), "it stops cleanly with its terminal");
+
+    let agent = start(&fleet, "trap '' HUP;");
+    wait_for(SOON, || "no handler".to_owned(), || has_hang_up(&agent, "SigCgt").then_some(())).unwrap();
+    assert!(!has_hang_up(&agent, "SigIgn"), "its children would ignore it too");
+    send(&agent, Signal::SIGHUP);
+    fleet.wait_until_online("web1").unwrap();
+    assert_eq!(ends(agent, Signal::SIGTERM), Some(0));
+}
