@@ -7,6 +7,7 @@
 //! Everything up to and with `prepare` only looks; a dry run is this same code, ended before the journal. What `apply`
 //! needs in order to be undone, or to be understood after a crash, is in what `prepare` answers.
 
+mod disk_reclaim;
 mod dns_failover;
 mod exec;
 mod log_rotate;
@@ -27,7 +28,8 @@ use crate::{
 
 /// The names of every action that there is.
 pub fn names() -> impl Iterator<Item = &'static str> + Clone {
-    quell_model::action::ACTIONS.iter().map(|action| action.name)
+    // Deleting is not carried out by this version yet.
+    quell_model::action::ACTIONS.iter().map(|action| action.name).filter(|name| *name != "disk.reclaim")
 }
 
 /// What carries an order out.
@@ -35,6 +37,7 @@ pub fn of(parameters: Parameters) -> Box<dyn Action> {
     match parameters {
         Parameters::ServiceRestart(restart) => Box::new(service_restart::Restart(restart)),
         Parameters::LogRotate(rotate) => Box::new(log_rotate::Rotation(rotate)),
+        Parameters::DiskReclaim(reclaim) => Box::new(disk_reclaim::Reclaim(reclaim)),
         Parameters::DnsFailover(failover) => Box::new(dns_failover::Failover(failover)),
         Parameters::Exec(exec) => Box::new(exec::Run(exec)),
     }

@@ -2,6 +2,8 @@
 //!
 //! A value of these types has been parsed: unit names, host names and paths are what they say, and no path leads up.
 
+mod reclaim;
+
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
@@ -18,6 +20,7 @@ use crate::{
     },
     name, unit,
 };
+pub use reclaim::DiskReclaim;
 
 /// Most of a program's output that an outcome carries, bytes.
 pub const LONGEST_OUTPUT: usize = 8 << 10;
@@ -34,22 +37,43 @@ pub struct Action {
     pub about: &'static str,
     /// Its parameters.
     pub fields: &'static [Field],
+    /// Whether people approve the exact list of what it touches: it is carried out only by a plan that holds the digest
+    /// of what the host said that it would touch.
+    pub lists_objects: bool,
+}
+
+/// Whether an action needs an exact list of what it touches; see [`Action::lists_objects`].
+pub fn lists_objects(action: &str) -> bool {
+    ACTIONS.iter().any(|known| known.name == action && known.lists_objects)
 }
 
 /// Every action.
 pub static ACTIONS: &[Action] = &[
-    Action { name: "service.restart", about: "Restarts a service; it outlives the agent.", fields: SERVICE_RESTART },
+    Action {
+        name: "service.restart",
+        about: "Restarts a service; it outlives the agent.",
+        fields: SERVICE_RESTART,
+        lists_objects: false,
+    },
     Action {
         name: "log.rotate",
         about: "Moves a log aside, compresses it and removes what is beyond retention.",
         fields: LOG_ROTATE,
+        lists_objects: false,
+    },
+    Action {
+        name: "disk.reclaim",
+        about: "Deletes the files of a directory that its preview listed, and no others.",
+        fields: reclaim::FIELDS,
+        lists_objects: true,
     },
     Action {
         name: "dns.failover",
         about: "Makes another DNS server the active one, if the old one still is.",
         fields: DNS_FAILOVER,
+        lists_objects: false,
     },
-    Action { name: "exec", about: "Runs a program; never a shell.", fields: EXEC },
+    Action { name: "exec", about: "Runs a program; never a shell.", fields: EXEC, lists_objects: false },
 ];
 
 const SERVICE_RESTART: &[Field] = &[
@@ -120,6 +144,8 @@ pub enum Parameters {
     ServiceRestart(ServiceRestart),
     /// `log.rotate`.
     LogRotate(LogRotate),
+    /// `disk.reclaim`.
+    DiskReclaim(DiskReclaim),
     /// `dns.failover`.
     DnsFailover(DnsFailover),
     /// `exec`.
@@ -273,6 +299,7 @@ impl Parameters {
         match self {
             Self::ServiceRestart(restart) => vec![format!("unit:{}", restart.service)],
             Self::LogRotate(rotate) => vec![format!("path:{}", rotate.path.display())],
+            Self::DiskReclaim(reclaim) => vec![format!("path:{}", reclaim.directory.display())],
             Self::DnsFailover(_) => vec!["dns".to_owned()],
             Self::Exec(_) => Vec::new(),
         }
@@ -289,6 +316,7 @@ pub(crate) fn read(action: &str, with: &Node, path: &str, report: &Report) -> Op
     match known.name {
         "service.restart" => service_restart(&object).map(Parameters::ServiceRestart),
         "log.rotate" => log_rotate(&object).map(Parameters::LogRotate),
+        "disk.reclaim" => reclaim::read(&object).map(Parameters::DiskReclaim),
         "dns.failover" => dns_failover(&object).map(Parameters::DnsFailover),
         _ => exec(&object).map(Parameters::Exec),
     }

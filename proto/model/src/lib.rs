@@ -9,6 +9,7 @@ pub mod audit;
 pub mod calendar;
 pub mod condition;
 pub mod digest;
+pub mod glob;
 pub mod manifest;
 pub mod name;
 pub mod network;

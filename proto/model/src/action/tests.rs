@@ -30,6 +30,14 @@ fn everything_can_be_said() {
         "outputLimit": "1KiB"});
     let Ok(Parameters::Exec(exec)) = parse("exec", &exec) else { panic!() };
     assert_eq!((exec.output_limit, exec.environment["LANG"].as_str()), (1024, "C"));
+    let reclaim = json!({"directory": "/var/log/app", "names": ["*.gz", "app.log.?"], "olderThan": "30d",
+        "keepNewest": 7, "maxTotal": "10GiB"});
+    let reclaim = parse("disk.reclaim", &reclaim).unwrap();
+    assert_eq!(reclaim.resources(), ["path:/var/log/app"]);
+    let Parameters::DiskReclaim(reclaim) = reclaim else { panic!("{reclaim:?}") };
+    assert_eq!((reclaim.older_than, reclaim.keep_newest), (Duration::from_secs(30 * 86_400), 7));
+    assert_eq!(reclaim.max_total, Some(10 << 30));
+    assert!(reclaim.means("app.log.1") && reclaim.means("x.gz") && !reclaim.means("app.log"));
     let restart = parse("service.restart", &json!({"service": "orders", "manager": "command"})).unwrap();
     assert_eq!(restart.resources(), ["unit:orders"]);
 }
@@ -70,6 +78,20 @@ fn what_is_wrong_is_said() {
             json!({"tool": ["/t"], "from": "dns2", "to": "dns1", "process": {"service": "named", "pidFile": "/run/x"}}),
             "takes only one of service, pidFile",
         ),
+        ("disk.reclaim", json!({"directory": "/a", "olderThan": "30d"}), "lacks `names`"),
+        ("disk.reclaim", json!({"directory": "/a", "names": ["*"]}), "lacks `olderThan`"),
+        ("disk.reclaim", json!({"directory": "/a", "names": [], "olderThan": "30d"}), "that means no file"),
+        ("disk.reclaim", json!({"directory": "/a", "names": ["../*"], "olderThan": "30d"}), "not a pattern for names"),
+        ("disk.reclaim", json!({"directory": "/", "names": ["*"], "olderThan": "30d"}), "not a path of a file"),
+        ("disk.reclaim", json!({"directory": "/a", "names": ["*"], "olderThan": "0s"}), "at least 60s"),
+        ("disk.reclaim", json!({"directory": "/a", "names": ["*"], "olderThan": 30}), "has no unit"),
+        ("disk.reclaim", json!({"directory": "/a", "names": ["*"], "olderThan": "1d", "maxTotal": "0B"}), "is 0"),
+        ("disk.reclaim", json!({"directory": "/a", "names": vec!["*"; 33], "olderThan": "1d"}), "has 33 patterns"),
+        (
+            "disk.reclaim",
+            json!({"directory": "/a", "names": ["*"], "olderThan": "1d", "recursive": true}),
+            "unknown field",
+        ),
         ("log.rotate", json!({"path": "/"}), "\"/\" is not a path of a file"),
         ("exec", json!({"argv": ["/bin/echo", "x".repeat(70_000)]}), "`argv` is longer than 64 KiB"),
         ("exec", json!({"argv": ["/a\u{0}b"]}), "zero byte"),
@@ -81,4 +103,11 @@ fn what_is_wrong_is_said() {
         let error = parse(action, &with).unwrap_err();
         assert!(error.contains(message), "{action} {with}: {error}");
     }
+}
+
+#[test]
+fn deleting_files_needs_an_exact_list_and_nothing_else_does() {
+    let listing: Vec<&str> = ACTIONS.iter().filter(|action| lists_objects(action.name)).map(|it| it.name).collect();
+    assert_eq!(listing, ["disk.reclaim"]);
+    assert!(!lists_objects("disk.format"));
 }

@@ -3,6 +3,8 @@
 //! The rules are those of `match_pattern_list` in OpenSSH's `match.c`, on bytes and with regard to case, in time that
 //! is at most the product of the lengths.
 
+use crate::glob;
+
 /// Subpatterns of this many bytes and more make OpenSSH give the whole list up.
 const LONGEST: usize = 1023;
 
@@ -17,7 +19,7 @@ pub(super) fn list_matches(list: &str, text: &str) -> bool {
         if pattern.len() >= LONGEST {
             return false;
         }
-        if matches(pattern.as_bytes(), text.as_bytes()) {
+        if glob::matches(pattern.as_bytes(), text.as_bytes()) {
             if negated {
                 return false;
             }
@@ -38,34 +40,6 @@ pub(super) fn names(list: &str) -> impl Iterator<Item = &str> {
 fn subpatterns(list: &str) -> impl Iterator<Item = &str> {
     let inner = list.strip_suffix(',').unwrap_or(list);
     inner.split(',').filter(|_| !list.is_empty())
-}
-
-/// Whether a text matches a pattern with `*` (any bytes) and `?` (one byte).
-fn matches(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut at, mut seen) = (0, 0);
-    // Where to go on when what follows the last star does not fit: behind the star, and one byte further in the text.
-    let mut star: Option<(usize, usize)> = None;
-    while seen < text.len() {
-        match pattern.get(at) {
-            Some(b'*') => {
-                star = Some((at + 1, seen));
-                at += 1;
-            }
-            Some(byte) if *byte == b'?' || *byte == text[seen] => {
-                at += 1;
-                seen += 1;
-            }
-            _ => match star {
-                Some((behind, taken)) => {
-                    star = Some((behind, taken + 1));
-                    at = behind;
-                    seen = taken + 1;
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[at..].iter().all(|byte| *byte == b'*')
 }
 
 #[cfg(test)]
