@@ -69,6 +69,9 @@ pub struct Notify {
     /// Addresses that webhooks may reach although they are loopback, link-local or of a metadata service:
     /// `127.0.0.0/8`; default: none.
     pub allow_addresses: Vec<Network>,
+    /// PEM file of certificate authorities that webhooks believe besides the public ones; default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
     /// How long one delivery may take, 1 s to 1 min; default 10 s.
     #[serde(with = "span")]
     pub timeout: Duration,
@@ -76,7 +79,7 @@ pub struct Notify {
 
 impl Default for Notify {
     fn default() -> Self {
-        Self { allow_addresses: Vec::new(), timeout: Duration::from_secs(10) }
+        Self { allow_addresses: Vec::new(), ca_file: None, timeout: Duration::from_secs(10) }
     }
 }
 

@@ -5,6 +5,7 @@
 //! after a restart of the controller it may be, with the same identifier, by which the receiver can tell.
 
 mod address;
+mod authorities;
 mod log;
 mod webhook;
 
@@ -12,7 +13,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use quell_engine::{Input, State, id::MessageId, state::Message};
@@ -20,7 +20,12 @@ use quell_model::policy::{Channel, Manifest};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::{address::Rules, log::Log, webhook::Webhook};
+pub use self::{
+    address::Rules,
+    authorities::{Error as AuthoritiesError, authorities},
+    log::Log,
+    webhook::Webhook,
+};
 use crate::{decider, metrics::Metrics};
 
 /// Messages that wait to be delivered. What does not fit is reported as not delivered, and comes again.
@@ -104,8 +109,8 @@ pub trait Notifier: Send + Sync {
 }
 
 /// Every way to tell.
-pub fn notifiers(rules: Rules, within: Duration) -> Vec<Box<dyn Notifier>> {
-    vec![Box::new(Log), Box::new(Webhook::new(rules, within))]
+pub fn notifiers(webhook: Webhook) -> Vec<Box<dyn Notifier>> {
+    vec![Box::new(Log), Box::new(webhook)]
 }
 
 /// Where messages are handed in. Cheap to clone; never waits.

@@ -77,6 +77,9 @@ pub enum Error {
     /// gRPC reflection could not be set up.
     #[error("reflection cannot be set up: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+    /// The authorities that webhooks believe cannot be read.
+    #[error(transparent)]
+    WebhookAuthorities(#[from] notify::AuthoritiesError),
     /// An operator who was made on this machine cannot be admitted.
     #[error(transparent)]
     Admit(#[from] init::Error),
@@ -155,7 +158,9 @@ impl Controller {
         let metrics = Metrics::new();
         let registry = Registry::default();
         let rules = notify::Rules::new(config.notify.allow_addresses.clone());
-        let notifiers = notify::notifiers(rules, config.notify.timeout);
+        let authorities = notify::authorities(config.notify.ca_file.as_deref())?;
+        let webhook = notify::Webhook::new(rules, authorities, config.notify.timeout);
+        let notifiers = notify::notifiers(webhook);
         let (messages, notifier) = notify::service(authority.installation(), notifiers, metrics.clone());
         let (released, effects) = effects::service(registry.clone(), messages);
         let store = Box::new(Measured::new(store, metrics.clone()));

@@ -8,6 +8,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use quell_model::policy::{Channel, Severity};
 use reqwest::{Client, Url, redirect};
+use rustls::RootCertStore;
 
 use super::{Delivery, Error, Notice, Notifier, Rules};
 
@@ -18,13 +19,15 @@ const ADDRESSES: usize = 8;
 #[derive(Debug)]
 pub struct Webhook {
     rules: Rules,
+    tls: rustls::ClientConfig,
     within: Duration,
 }
 
 impl Webhook {
-    /// Under these rules; each delivery takes at most this long.
-    pub fn new(rules: Rules, within: Duration) -> Self {
-        Self { rules, within }
+    /// Under these rules, to receivers whose certificates these authorities vouch for; each delivery takes at most this
+    /// long.
+    pub fn new(rules: Rules, authorities: RootCertStore, within: Duration) -> Self {
+        Self { rules, tls: tls(authorities), within }
     }
 
     async fn post(&self, url: &str, notice: &Notice) -> Result<(), Error> {
@@ -32,7 +35,7 @@ impl Webhook {
         let addresses = self.resolve(&target).await?;
         let failed = |error: reqwest::Error| Error::Request { host: target.host.clone(), reason: reason(error) };
         let client = Client::builder()
-            .tls_backend_preconfigured(tls())
+            .tls_backend_preconfigured(self.tls.clone())
             .redirect(redirect::Policy::none())
             .no_proxy()
             .timeout(self.within)
@@ -155,9 +158,8 @@ fn body(notice: &Notice) -> serde_json::Value {
     })
 }
 
-/// TLS as webhooks use it: the public authorities that the program brings along.
-fn tls() -> rustls::ClientConfig {
-    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+/// TLS as webhooks use it.
+fn tls(roots: RootCertStore) -> rustls::ClientConfig {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

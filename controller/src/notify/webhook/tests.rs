@@ -8,6 +8,7 @@ use tokio::{
 };
 
 use super::*;
+use crate::notify::authorities;
 
 fn notice() -> Notice {
     Notice {
@@ -31,7 +32,7 @@ fn notice() -> Notice {
 
 fn webhook(allowed: &[&str]) -> Webhook {
     let allowed = allowed.iter().map(|network| network.parse().unwrap()).collect();
-    Webhook::new(Rules::new(allowed), Duration::from_secs(2))
+    Webhook::new(Rules::new(allowed), authorities(None).unwrap(), Duration::from_secs(2))
 }
 
 /// Answers one request, and returns it.
@@ -113,8 +114,54 @@ async fn errors_do_not_tell_what_is_secret_in_the_url() {
 async fn a_receiver_that_never_answers_costs_the_configured_time() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let webhook = Webhook::new(Rules::new(vec!["127.0.0.0/8".parse().unwrap()]), Duration::from_millis(100));
+    let rules = Rules::new(vec!["127.0.0.0/8".parse().unwrap()]);
+    let webhook = Webhook::new(rules, authorities(None).unwrap(), Duration::from_millis(100));
     let result = webhook.post(&format!("http://127.0.0.1:{port}/"), &notice()).await;
     assert!(matches!(result, Err(Error::Request { .. })), "{result:?}");
     drop(listener);
+}
+
+/// Takes one connection over TLS with a certificate of an authority of its own, whose PEM it writes into a file.
+async fn receiver_of_the_shop(ca_file: &std::path::Path) -> (u16, tokio::task::JoinHandle<Option<String>>) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    std::fs::write(ca_file, params.self_signed(&key).unwrap().pem()).unwrap();
+    let issuer = rcgen::Issuer::new(params, key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &issuer).unwrap().der().clone();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], rustls_pki_types::PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let task = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = tokio_rustls::TlsAcceptor::from(Arc::new(config)).accept(stream).await.ok()?;
+        let mut request = vec![0; 16 << 10];
+        let length = stream.read(&mut request).await.ok()?;
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.ok()?;
+        stream.shutdown().await.ok()?;
+        String::from_utf8(request[..length].to_vec()).ok()
+    });
+    (port, task)
+}
+
+#[tokio::test]
+async fn a_receiver_of_the_shops_own_authority_is_believed_when_its_file_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let ca_file = directory.path().join("ca.pem");
+    for (believed, roots) in [(false, None), (true, Some(ca_file.as_path()))] {
+        let (port, receiver) = receiver_of_the_shop(&ca_file).await;
+        let rules = Rules::new(vec!["127.0.0.0/8".parse().unwrap()]);
+        let webhook = Webhook::new(rules, authorities(roots).unwrap(), Duration::from_secs(2));
+        let result = webhook.post(&format!("https://127.0.0.1:{port}/hook"), &notice()).await;
+        assert_eq!(result.is_ok(), believed, "{result:?}");
+        assert_eq!(receiver.await.unwrap().is_some_and(|request| request.starts_with("POST /hook ")), believed);
+    }
 }
