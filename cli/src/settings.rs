@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use jiff::{SignedDuration, Timestamp};
+
 use crate::error::Error;
 
 /// Reads `key=value`.
@@ -47,6 +49,18 @@ pub fn span(text: &str) -> Result<Duration, String> {
     quell_model::unit::duration(text).map_err(|error| error.to_string())
 }
 
+/// Reads a moment: a time with its offset, or how long ago it was ("10m ago").
+///
+/// # Errors
+/// It is neither.
+pub fn moment(text: &str) -> Result<Timestamp, String> {
+    if let Some(ago) = text.trim().strip_suffix("ago") {
+        let ago = SignedDuration::try_from(span(ago.trim())?).map_err(|error| error.to_string())?;
+        return Timestamp::now().checked_sub(ago).map_err(|error| error.to_string());
+    }
+    text.parse().map_err(|_| format!("{text:?} is no time: write 2026-11-22T03:10:00Z, or \"10m ago\""))
+}
+
 /// A span in milliseconds, as the wire has it.
 pub fn milliseconds(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
@@ -82,5 +96,16 @@ mod tests {
     fn spans_need_a_unit() {
         assert_eq!(span("2h"), Ok(Duration::from_secs(7200)));
         assert!(span("2").is_err());
+    }
+
+    #[test]
+    fn moments_are_times_or_how_long_ago() {
+        assert_eq!(moment("2026-11-22T03:10:00+01:00"), Ok("2026-11-22T02:10:00Z".parse().unwrap()));
+        let then = moment("10m ago").unwrap();
+        let ago = Timestamp::now().duration_since(then).as_secs();
+        assert!((600..660).contains(&ago), "{ago}");
+        for wrong in ["10m", "yesterday", "2026-11-22", "2026-11-22T03:10:00", "2 ago"] {
+            assert!(moment(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -3,8 +3,8 @@
 use clap::{CommandFactory as _, Parser as _};
 use jiff::Timestamp;
 use quell_wire::v1::{
-    ApprovalView, GetResponse, GuardView, HoldView, HostView, IncidentView, NoteView, PlanView, PolicyView, SignalView,
-    StatusView, StepView, TimelineView, VerdictView, WindowView,
+    ApprovalView, GetResponse, GuardView, HoldView, HostView, IncidentView, NoteView, PastView, PlanView, PolicyView,
+    SignalView, StatusView, StepView, TimelineView, VerdictView, WindowView,
 };
 
 use crate::{
@@ -50,6 +50,7 @@ fn the_documented_calls_are_understood() {
         "quell ack inc-1 --note mine",
         "quell note inc-1 the disk was replaced",
         "quell why order-backlog planthost1 -o json",
+        "quell why order-backlog planthost1 --at 2026-11-22T03:10:00Z",
         "quell hold planthost1 --for 2h --reason maintenance",
         "quell freeze -l role=web --for 1h --reason release",
         "quell freeze --all --for 1h --reason release",
@@ -342,6 +343,13 @@ fn reasons() {
         since: Some("2026-11-22T10:00:00Z".to_owned()),
         incident: Some("inc-3".to_owned()),
         plan: None,
+        past: Some(PastView {
+            at: "2026-11-22T10:05:00Z".to_owned(),
+            record: Some(17),
+            changed_at: None,
+            left_out: 0,
+            built_from: "record 17".to_owned(),
+        }),
     };
     let text = plain(&why::draw(&[verdict], now()));
     assert!(!text.contains('\u{1b}'), "hostile text reached the page");

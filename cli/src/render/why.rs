@@ -16,6 +16,9 @@ pub fn draw(verdicts: &[VerdictView], now: Timestamp) -> String {
 
 fn one(page: &mut Page, verdict: &VerdictView, now: Timestamp) {
     page.heading(&format!("{} on {}", verdict.policy, verdict.target));
+    if let Some(past) = &verdict.past {
+        page.value("at", &full(&past.at, now));
+    }
     page.value("verdict", &verdict.verdict);
     page.value("summary", &verdict.summary);
     if let Some(no) = &verdict.first_no {
@@ -25,6 +28,9 @@ fn one(page: &mut Page, verdict: &VerdictView, now: Timestamp) {
     page.value("since", &verdict.since.as_deref().map(|since| full(since, now)).unwrap_or_default());
     page.value("incident", verdict.incident.as_deref().unwrap_or_default());
     page.value("plan", verdict.plan.as_deref().unwrap_or_default());
+    if let Some(past) = &verdict.past {
+        page.value("built from", &past.built_from);
+    }
     page.value("condition", &verdict.condition);
     for signal in &verdict.signals {
         let quorum = if signal.quorum.is_empty() { String::new() } else { format!("  [{}]", signal.quorum) };

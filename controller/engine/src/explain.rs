@@ -1,4 +1,7 @@
 //! Why: what a policy makes of a target at this moment, with every guard's verdict and the values that the signals saw.
+//! The same, bounded, is the data of the record of a verdict that changes, so that it can be told later.
+
+mod past;
 
 use std::cell::RefCell;
 
@@ -9,7 +12,9 @@ use quell_model::{
     policy::{Mode, Quorum, Trigger},
     value::Truth,
 };
+use serde::{Deserialize, Serialize};
 
+pub use self::past::Recorded;
 use crate::{
     State, Windows, breaker,
     guard::{self, Context, Guard},
@@ -23,7 +28,8 @@ use crate::{
 };
 
 /// What a policy makes of a target, and why.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Explanation {
     /// The policy.
     pub policy: FullName,
@@ -56,20 +62,22 @@ pub struct Explanation {
 }
 
 /// What one guard says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuardVerdict {
     /// The guard; when it holds, under the name that it gives the hold.
     pub guard: String,
     /// Whether it lets through.
     pub allows: bool,
     /// Why not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
     /// Until when, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
 }
 
 /// What one signal is, and what it saw.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SignalSeen {
     /// Its name.
     pub name: String,
@@ -112,6 +120,16 @@ fn urgency(verdict: Verdict) -> u8 {
 }
 
 fn one(view: View<'_>, compiled: &Compiled, target: &Target) -> Explanation {
+    explain_as(view, compiled, target, None)
+}
+
+/// Explains a verdict that was judged already, or judges it.
+fn explain_as(
+    view: View<'_>,
+    compiled: &Compiled,
+    target: &Target,
+    judged: Option<(Verdict, Option<Hold>)>,
+) -> Explanation {
     let policy = &compiled.policy;
     let key = (policy.name.clone(), target.clone());
     let notes = Notes::seeing();
@@ -119,7 +137,7 @@ fn one(view: View<'_>, compiled: &Compiled, target: &Target) -> Explanation {
         Trigger::When { when, .. } => (when.text.clone(), view.site(compiled, target, &notes).judge(when)),
         Trigger::Schedule(schedule) => (format!("schedule {}", schedule.cron.text), Truth::False),
     };
-    let (verdict, hold) = verdict::judge(view, compiled, target, truth);
+    let (verdict, hold) = judged.unwrap_or_else(|| verdict::judge(view, compiled, target, truth));
     let alert = view.state.alerts.get(&key);
     let incident = alert.and_then(|alert| alert.incident).filter(|id| view.state.live.incidents.contains(id));
     let plan = under_way(view, &key, incident);

@@ -1,10 +1,12 @@
-//! A policy's verdict on a target, recorded when it changes, so that `why` can be answered for the past.
+//! A policy's verdict on a target, recorded when it changes together with what `why` answers at that moment, so that it
+//! can be answered for the past.
 
 use quell_model::{name::Target, policy::Mode, value::Truth};
 
 use crate::{
     breaker,
     draft::Entry,
+    explain::Recorded,
     scope::View,
     state::{AlertState, Hold, PlanState, Verdict, VerdictRow},
     turn::{Turn, by_policy},
@@ -64,8 +66,9 @@ pub(crate) fn update(turn: &mut Turn<'_>, compiled: &Compiled, target: &Target, 
         None => format!("{} on {target}: {}", key.0, word(verdict)),
     };
     let row = VerdictRow { verdict, since: turn.now, first_no, signals };
-    let data = serde_json::json!(row);
-    turn.draft.put(key.clone(), row);
+    turn.draft.put(key.clone(), row.clone());
+    let recorded = Recorded::of(turn.view(), compiled, target, row, old.map(|old| old.since));
+    let data = serde_json::json!(recorded);
     turn.record(
         Entry::new("verdictChanged", by_policy(&key.0), text).id("policy", &key.0).id("target", target).data(data),
     );

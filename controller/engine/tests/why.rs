@@ -3,7 +3,7 @@
 
 mod world;
 
-use quell_engine::{Explanation, state::Verdict};
+use quell_engine::{Explanation, explain::Recorded, state::Verdict};
 use quell_model::value::Truth;
 use world::{Done, World};
 
@@ -158,6 +158,75 @@ fn a_hold_of_people_has_the_same_name_in_the_list_and_in_the_first_no() {
     world.ask("ada", Request::Hold { scope, span, reason: "racks".to_owned() }).unwrap();
     dies(&mut world, "1m");
     expect(&world, Verdict::Held, "freeze");
+}
+
+/// What the records of changed verdicts of web1 hold, oldest first.
+fn changes(world: &World) -> Vec<Recorded> {
+    let of_web1 = |record: &&quell_engine::Change| {
+        record.kind == "verdictChanged" && record.ids.get("target").is_some_and(|target| target == "web1")
+    };
+    let records = world.records.iter().filter(of_web1);
+    records.map(|record| serde_json::from_value(record.data.clone()).unwrap()).collect()
+}
+
+/// The newest of them.
+fn recorded(world: &World) -> Recorded {
+    changes(world).pop().unwrap()
+}
+
+#[test]
+fn each_change_is_recorded_with_the_answer_of_its_moment_and_the_way_to_the_one_before() {
+    let mut world = farm(POLICY);
+    let well = recorded(&world);
+    assert_eq!((well.row.verdict, well.previous), (Verdict::NotFiring, None));
+    let hold = Some(("look".to_owned(), world.now + std::time::Duration::from_secs(120)));
+    world.step(quell_engine::Input::HostHeld { host: "web1".parse().unwrap(), hold });
+    // What would hold it is said while it is pending already.
+    let holds = Some("hostHold");
+    for (verdict, first_no) in [(Verdict::Pending, holds), (Verdict::Held, holds), (Verdict::Fired, None)] {
+        dies(&mut world, "1s");
+        while recorded(&world).row.verdict != verdict {
+            world.run("1s");
+        }
+        let recorded = recorded(&world);
+        let seen = recorded.seen.unwrap();
+        assert_eq!(seen.verdict, verdict);
+        assert_eq!(seen.first_no.as_ref().map(|no| no.guard.as_str()), first_no, "{verdict:?}");
+        assert_eq!(seen.guards.len(), GUARDS.len());
+        assert_eq!(seen.guards.iter().find(|guard| !guard.allows).map(|guard| guard.guard.as_str()), first_no);
+        assert_eq!(seen.truth, Truth::True);
+        assert!(seen.saw.iter().any(|saw| saw.name == "probe.web.ok" && saw.value == Some(false.into())), "{seen:?}");
+    }
+    let since: Vec<_> = changes(&world).iter().map(|change| Some(change.row.since)).collect();
+    let previous: Vec<_> = changes(&world).iter().map(|change| change.previous).collect();
+    assert_eq!(previous[1..], since[..since.len() - 1]);
+}
+
+#[test]
+fn a_record_keeps_a_dozen_of_many_values_and_what_is_missing_first() {
+    let mut world = World::begin("2026-11-23T09:59:00+01:00");
+    for number in 0..20 {
+        world.join(&format!("web{number}"), &[("role", "web")]);
+    }
+    world.apply_files(&["calendars", "contacts"], &[]);
+    let fleet = POLICY
+        .replace("  trigger: { when: '!probe.web.ok', for: 30s }", "  target: fleet\n  signals: { down: { that: '!probe.web.ok', quorum: 2 of 20 } }\n  trigger: { when: signal.down }")
+        .replace("{ that: probe.web.ok,", "{ that: '!signal.down',");
+    world.apply(&fleet);
+    world.set_all("web", &[("ok", true.into())]);
+    world.run("1m");
+    world.blind("web9", "web");
+    world.run("1m");
+    world.set_all("web", &[("ok", false.into())]);
+    world.blind("web9", "web");
+    world.run("1m");
+    let record = world.records.iter().rev().find(|record| record.kind == "verdictChanged").unwrap();
+    let recorded: Recorded = serde_json::from_value(record.data.clone()).unwrap();
+    let seen = recorded.seen.unwrap();
+    let down = &seen.signals[0];
+    assert_eq!(down.saw.len(), 12, "{down:#?}");
+    assert!(recorded.left_out >= 8, "{}", recorded.left_out);
+    assert_eq!((down.saw[0].host.as_str(), down.saw[0].value.as_ref()), ("web9", None));
 }
 
 #[test]

@@ -19,7 +19,10 @@ use quell_model::{
 use quell_wire::v1::HoldView;
 use serde::Serialize;
 
-pub use self::{record::record, verdict::verdict};
+pub use self::{
+    record::record,
+    verdict::{verdict, verdict_of_row},
+};
 use crate::registry::LiveFacts;
 
 /// Makes views of a state at a time.

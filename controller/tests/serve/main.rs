@@ -13,3 +13,4 @@ mod process;
 mod session;
 mod votes;
 mod web;
+mod why;

@@ -134,7 +134,7 @@ async fn what_makes_no_sense_is_refused_in_one_sentence() {
     refusals.push((Code::InvalidArgument, operator.create_token(token(60_000, 0)).await.err()));
     let week = 7 * 86_400_000;
     refusals.push((Code::InvalidArgument, operator.create_token(token(week + 1, 1)).await.err()));
-    let why = WhyRequest { policy: "dns".into(), target: String::new() };
+    let why = WhyRequest { policy: "dns".into(), ..WhyRequest::default() };
     refusals.push((Code::NotFound, operator.why(why).await.err()));
     let hold = |kind: &str, name: &str, for_ms, reason: &str| HoldRequest {
         kind: kind.into(),

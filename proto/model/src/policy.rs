@@ -154,7 +154,7 @@ pub struct Signal {
 }
 
 /// "2 of 3".
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quorum {
     /// So many observers must say so,
     pub of: u32,

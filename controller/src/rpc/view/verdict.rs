@@ -4,8 +4,9 @@ use quell_engine::{
     Explanation,
     explain::{GuardVerdict, SignalSeen},
     input::Saw,
-    state::Hold,
+    state::{Hold, VerdictRow},
 };
+use quell_model::name::{FullName, Target};
 use quell_wire::v1::{GuardView, SignalView, VerdictView};
 
 use super::{time, word};
@@ -38,6 +39,26 @@ pub fn verdict(explanation: &Explanation) -> VerdictView {
         since: explanation.since.map(time),
         incident: explanation.incident.map(|id| id.to_string()),
         plan: explanation.plan.map(|id| id.to_string()),
+        past: None,
+    }
+}
+
+/// A verdict of which only the row is known: what was seen and what the guards said is not.
+pub fn verdict_of_row(policy: &FullName, target: &Target, row: &VerdictRow) -> VerdictView {
+    let signals = row.signals.iter().map(|(name, truth)| SignalView {
+        name: name.clone(),
+        value: truth.to_string(),
+        ..SignalView::default()
+    });
+    VerdictView {
+        policy: policy.to_string(),
+        target: target.to_string(),
+        verdict: word(row.verdict),
+        summary: row.first_no.as_ref().map(|no| no.reason.clone()).unwrap_or_default(),
+        first_no: row.first_no.as_ref().map(no),
+        signals: signals.collect(),
+        since: Some(time(row.since)),
+        ..VerdictView::default()
     }
 }
 

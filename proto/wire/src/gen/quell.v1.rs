@@ -1099,6 +1099,32 @@ pub struct VerdictView {
     pub incident: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(string, optional, tag = "11")]
     pub plan: ::core::option::Option<::prost::alloc::string::String>,
+    /// Set in an answer about the past: what it is made from.
+    #[prost(message, optional, tag = "12")]
+    pub past: ::core::option::Option<PastView>,
+}
+/// What an answer about the past is made from: the change of the verdict that stood at the time asked for. Values, guards
+/// and reasons are those of the moment of that change.
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PastView {
+    /// The time asked for, RFC 3339.
+    #[prost(string, tag = "1")]
+    pub at: ::prost::alloc::string::String,
+    /// The record of that change; absent when the log does not hold it any more: then only the verdict, the first "no" and
+    /// the signals' truths are known.
+    #[prost(uint64, optional, tag = "2")]
+    pub record: ::core::option::Option<u64>,
+    /// When the verdict changed again; absent: it stands.
+    #[prost(string, optional, tag = "3")]
+    pub changed_at: ::core::option::Option<::prost::alloc::string::String>,
+    /// So many of the values seen are not in the record, which is bounded.
+    #[prost(uint32, tag = "4")]
+    pub left_out: u32,
+    /// The same in one sentence.
+    #[prost(string, tag = "5")]
+    pub built_from: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -1236,6 +1262,9 @@ pub struct WhyRequest {
     /// Host, "fleet", or host:element; empty: every target of the policy, worst first.
     #[prost(string, tag = "2")]
     pub target: ::prost::alloc::string::String,
+    /// RFC 3339: what was known at that time, from the records. Empty: now.
+    #[prost(string, tag = "3")]
+    pub at: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
