@@ -23,13 +23,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Config,
+    legal_hold::{LegalHold, LegalHoldFile},
     managers::{Managers, Promise},
 };
 
 /// The names of every action that there is.
 pub fn names() -> impl Iterator<Item = &'static str> + Clone {
-    // Deleting is not carried out by this version yet.
-    quell_model::action::ACTIONS.iter().map(|action| action.name).filter(|name| *name != "disk.reclaim")
+    quell_model::action::ACTIONS.iter().map(|action| action.name)
 }
 
 /// What carries an order out.
@@ -49,6 +49,8 @@ pub struct Host {
     pub config: Arc<Config>,
     /// Who runs services.
     pub managers: Arc<Managers>,
+    /// Where it stands what nothing may delete.
+    pub legal_holds: LegalHoldFile,
 }
 
 /// Why an action is not done; nothing was changed.
@@ -97,7 +99,7 @@ pub struct Item {
 pub struct Preview {
     /// The objects.
     pub items: Vec<Item>,
-    /// Why there is nothing to do.
+    /// Why there is nothing to do, or what would be left out and why.
     pub note: String,
 }
 
@@ -153,6 +155,8 @@ pub enum Standing {
     Done(Change),
     /// The effect is not there, and applying (again) is safe.
     Open,
+    /// A part of the effect is there, and applying again is safe.
+    Begun(Change),
     /// Nobody can say.
     Doubtful(String),
 }
@@ -190,8 +194,9 @@ pub trait Action: Send + Sync {
     /// What it would do now. Changes nothing.
     fn check<'a>(&'a self, host: &'a Host) -> Promise<'a, Result<Preview, Refusal>>;
 
-    /// What it needs to know of the host as it is now, to undo or to understand it later. Changes nothing.
-    fn prepare<'a>(&'a self, host: &'a Host) -> Promise<'a, Result<Json, Refusal>>;
+    /// What it needs to know of the host as it is now, to undo or to understand it later; it was just checked. Changes
+    /// nothing.
+    fn prepare<'a>(&'a self, host: &'a Host, checked: &'a Preview) -> Promise<'a, Result<Json, Refusal>>;
 
     /// Does it.
     fn apply<'a>(&'a self, work: &'a Work<'a>, prepared: &'a Json) -> Promise<'a, Result<Change, Failure>>;
@@ -214,6 +219,11 @@ pub trait Action: Send + Sync {
 /// Runs file work with its own thread, off the runtime.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
     tokio::task::spawn_blocking(work).await.map_err(|error| format!("the work was interrupted: {error}"))
+}
+
+/// What is said of a file that a legal hold keeps.
+fn held(hold: &LegalHold) -> String {
+    format!("a legal hold keeps it: {}", hold.reason)
 }
 
 /// A path in a message.

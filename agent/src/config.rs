@@ -6,8 +6,6 @@
 
 use std::{
     collections::BTreeSet,
-    io,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -16,13 +14,10 @@ pub use quell_model::action::ManagerKind;
 use quell_model::{name, network::Network};
 use serde::Deserialize;
 
-use crate::units;
+use crate::{own_file, units};
 
 /// The file's name in the agent's data directory.
 pub const FILE_NAME: &str = "agent.toml";
-
-/// Largest file that is read, in bytes.
-const MAXIMUM_BYTES: u64 = 1024 * 1024;
 
 /// What `agent.toml` says. The default allows nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -52,6 +47,9 @@ pub struct Allow {
     /// Absolute directories, without links in them, beneath which logs may be rotated and commands may run.
     #[serde(default)]
     pub paths: BTreeSet<PathBuf>,
+    /// Absolute directories, without links in them, in and beneath which `disk.reclaim` may delete files.
+    #[serde(default)]
+    pub reclaim: BTreeSet<PathBuf>,
     /// Absolute paths of programs that may be run.
     #[serde(default)]
     pub programs: BTreeSet<PathBuf>,
@@ -70,14 +68,20 @@ impl Allow {
         self.addresses.iter().any(|network| network.contains(address))
     }
 
-    /// The allowed directory that a path lies beneath (or is), the longest one when there are several.
+    /// The directory of `paths` that a path lies beneath (or is), the longest one when there are several.
     pub fn root_of(&self, path: &Path) -> Option<&Path> {
-        self.paths
-            .iter()
-            .map(PathBuf::as_path)
-            .filter(|root| path.starts_with(root))
-            .max_by_key(|root| root.as_os_str().len())
+        longest_above(&self.paths, path)
     }
+
+    /// The directory of `reclaim` that a path lies beneath (or is), the longest one when there are several.
+    pub fn reclaim_root_of(&self, path: &Path) -> Option<&Path> {
+        longest_above(&self.reclaim, path)
+    }
+}
+
+fn longest_above<'a>(roots: &'a BTreeSet<PathBuf>, path: &Path) -> Option<&'a Path> {
+    let above = roots.iter().map(PathBuf::as_path).filter(|root| path.starts_with(root));
+    above.max_by_key(|root| root.as_os_str().len())
 }
 
 /// A service of this host.
@@ -140,30 +144,9 @@ pub struct Mount {
 /// Why `agent.toml` was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It could not be read.
-    #[error("cannot read {path}: {source}; give the agent's user read access to it")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The system's answer.
-        source: io::Error,
-    },
-    /// Somebody else could have written it.
-    #[error(
-        "{path} can be written by others than its owner, or is owned by somebody else; run: chown {owner} {path} && chmod 600 {path}"
-    )]
-    Writable {
-        /// The file.
-        path: PathBuf,
-        /// The user that should own it.
-        owner: u32,
-    },
-    /// It is not an allow-list that somebody wrote by hand.
-    #[error("{path} is larger than {MAXIMUM_BYTES} bytes: it is no agent.toml; put the right file there")]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-    },
+    /// It was not read.
+    #[error(transparent)]
+    File(#[from] own_file::Error),
     /// It is not what `agent.toml` can say.
     #[error("{path}:{line}:{column}: {message}; correct the file and start the agent again")]
     Syntax {
@@ -193,23 +176,7 @@ impl Config {
     /// When the file cannot be read, could have been written by others, or says something that is not understood.
     pub fn load(data_directory: &Path) -> Result<Self, Error> {
         let path = data_directory.join(FILE_NAME);
-        let read = |source| Error::Read { path: path.clone(), source };
-        let metadata = match std::fs::metadata(&path) {
-            Ok(metadata) => metadata,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(read(error)),
-        };
-        let own = rustix::process::geteuid().as_raw();
-        if metadata.mode() & 0o022 != 0 || (metadata.uid() != own && metadata.uid() != 0) {
-            return Err(Error::Writable { path, owner: own });
-        }
-        if metadata.len() > MAXIMUM_BYTES {
-            return Err(Error::TooLarge { path });
-        }
-        let text = std::fs::read_to_string(&path).map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidData => Error::Invalid { path: path.clone(), message: "it is not text".to_owned() },
-            _ => read(error),
-        })?;
+        let Some(text) = own_file::read(&path)? else { return Ok(Self::default()) };
         Self::parse(&text, &path)
     }
 
@@ -219,7 +186,7 @@ impl Config {
     /// When it says something that is not understood.
     pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
         let config: Self = toml::from_str(text).map_err(|error| {
-            let (line, column) = place(text, error.span().map_or(0, |span| span.start));
+            let (line, column) = own_file::place(text, error.span().map_or(0, |span| span.start));
             Error::Syntax { path: path.to_owned(), line, column, message: error.message().replace('\n', ", ") }
         })?;
         config.check().map_err(|message| Error::Invalid { path: path.to_owned(), message })?;
@@ -232,10 +199,12 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), String> {
-        for path in &self.allow.paths {
-            absolute("allow.paths", path)?;
-            if path == Path::new("/") {
-                return Err("allow.paths: \"/\" would allow every file of the host; name the directories".to_owned());
+        for (list, paths) in [("allow.paths", &self.allow.paths), ("allow.reclaim", &self.allow.reclaim)] {
+            for path in paths {
+                absolute(list, path)?;
+                if path == Path::new("/") {
+                    return Err(format!("{list}: \"/\" would allow every file of the host; name the directories"));
+                }
             }
         }
         for path in &self.allow.programs {
@@ -314,17 +283,9 @@ fn absolute(what: &str, path: &Path) -> Result<(), String> {
     }
 }
 
-/// Line and column, from 1, of a byte of a text.
-fn place(text: &str, offset: usize) -> (usize, usize) {
-    let before = text.get(..offset.min(text.len())).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    (line, column)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Config, Error, ManagerKind};
+    use super::{Config, Error, ManagerKind, own_file};
     use std::{os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
     fn parse(text: &str) -> Result<Config, String> {
@@ -371,6 +332,7 @@ mod tests {
         assert_eq!(config.mounts[0].capacity, 64 << 20);
         assert_eq!(config.allow.root_of(Path::new("/var/log/app/a.log")), Some(Path::new("/var/log/app")));
         assert_eq!(config.allow.root_of(Path::new("/var/logs/a.log")), None);
+        assert_eq!(config.allow.reclaim_root_of(Path::new("/var/log/app")), None, "rotating is not deleting");
         assert!(config.allow.address("127.1.2.3".parse().unwrap()) && config.allow.address("::1".parse().unwrap()));
         assert!(config.allow.address("::ffff:127.0.0.1".parse().unwrap()));
         assert!(!config.allow.address("169.254.169.254".parse().unwrap()));
@@ -383,6 +345,8 @@ mod tests {
             ("[allow]\npaths = [\"logs\"]", "must be absolute"),
             ("[allow]\npaths = [\"/var/../etc\"]", "must be absolute"),
             ("[allow]\npaths = [\"/\"]", "every file"),
+            ("[allow]\nreclaim = [\"/\"]", "every file"),
+            ("[allow]\nreclaim = [\"var\"]", "must be absolute"),
             ("[allow]\naddresses = [\"127.0.0.0/33\"]", "is not a network"),
             ("[[service]]\nname = \"a b\"\nmanager = \"systemd\"", "a name has letters"),
             ("[[service]]\nname = \"a\"\nmanager = \"command\"", "start is missing"),
@@ -403,7 +367,7 @@ mod tests {
         let path = directory.path().join(super::FILE_NAME);
         std::fs::write(&path, "[allow]\n").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
-        assert!(matches!(Config::load(directory.path()), Err(Error::Writable { .. })));
+        assert!(matches!(Config::load(directory.path()), Err(Error::File(own_file::Error::Writable { .. }))));
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         assert!(Config::load(directory.path()).is_ok());
     }

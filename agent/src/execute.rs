@@ -26,6 +26,7 @@ use crate::{
     clock::ClockOffset,
     config::Config,
     guard::{self, HostHold, Surroundings},
+    legal_hold::LegalHoldFile,
     managers::Managers,
 };
 use journal::{Journal, Record};
@@ -100,7 +101,11 @@ pub async fn start(options: Options) -> Result<(Handle, Reports), Error> {
     let (reports, receiver) = mpsc::channel(REPORT_CAPACITY);
     let (inbox, messages) = mpsc::channel(INBOX_CAPACITY);
     let shared = Arc::new(Shared {
-        host: Host { config: options.config, managers: options.managers },
+        host: Host {
+            config: options.config,
+            managers: options.managers,
+            legal_holds: LegalHoldFile::new(&options.data_directory),
+        },
         journal,
         ends: outcome::Ends::default(),
         reports,

@@ -6,6 +6,7 @@
 //! have; one that several may write to is refused.
 
 mod directory;
+pub mod open;
 
 use std::{
     fs::File,

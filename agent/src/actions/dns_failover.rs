@@ -171,7 +171,7 @@ impl Action for Failover {
         })
     }
 
-    fn prepare<'a>(&'a self, _host: &'a Host) -> Promise<'a, Result<Json, Refusal>> {
+    fn prepare<'a>(&'a self, _host: &'a Host, _checked: &'a Preview) -> Promise<'a, Result<Json, Refusal>> {
         Box::pin(async { Ok(json!({"from": self.0.from, "to": self.0.to})) })
     }
 

@@ -54,7 +54,7 @@ impl Action for Run {
         })
     }
 
-    fn prepare<'a>(&'a self, _host: &'a Host) -> Promise<'a, Result<Json, Refusal>> {
+    fn prepare<'a>(&'a self, _host: &'a Host, _checked: &'a Preview) -> Promise<'a, Result<Json, Refusal>> {
         Box::pin(async { Ok(Json::Null) })
     }
 

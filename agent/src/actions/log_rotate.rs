@@ -18,6 +18,7 @@ use super::{Action, Change, Failure, Host, Preview, Refusal, Standing, Work, per
 use crate::{
     config::Config,
     files::{self, Directory},
+    legal_hold::LegalHolds,
     managers::Promise,
     process::{self, run},
 };
@@ -69,6 +70,18 @@ struct Log {
     directory: Directory,
     name: std::ffi::OsString,
     rule: LogRotate,
+    /// What a legal hold keeps, or why nobody knows.
+    holds: Result<LegalHolds, String>,
+}
+
+impl Log {
+    /// Why a file of the directory stays as it is, whatever its age.
+    fn held(&self, name: &OsStr) -> Option<String> {
+        match &self.holds {
+            Ok(holds) => holds.of(&self.directory.path_of(name)).map(super::held),
+            Err(unknown) => Some(unknown.clone()),
+        }
+    }
 }
 
 impl Rotation {
@@ -80,7 +93,7 @@ impl Rotation {
     ) -> Result<T, files::Error> {
         let root = host.config.allow.root_of(&self.0.path).map(Path::to_owned);
         let (path, rule) = (self.0.path.clone(), self.0.clone());
-        let missing = path.clone();
+        let (missing, holds) = (path.clone(), host.legal_holds.clone());
         let done = super::blocking(move || {
             let root = root.ok_or_else(|| files::Error::Missing(path.clone()))?;
             let parent = path.parent().filter(|parent| parent.starts_with(&root));
@@ -88,7 +101,9 @@ impl Rotation {
                 return Err(files::Error::Missing(path));
             };
             let directory = Directory::open(&root, parent)?;
-            let log = Log { name: OsStr::from_bytes(name.as_bytes()).to_owned(), directory, rule };
+            // Read with the agent's own rights; the directory's owner may have no others than his.
+            let holds = holds.read().map_err(|error| error.to_string());
+            let log = Log { name: OsStr::from_bytes(name.as_bytes()).to_owned(), directory, rule, holds };
             let handler = log.directory.handler();
             handler.run(|| work(&log)).map_err(files::Error::system("take the rights to handle", &path))?
         });
@@ -147,7 +162,7 @@ impl Action for Rotation {
         })
     }
 
-    fn prepare<'a>(&'a self, host: &'a Host) -> Promise<'a, Result<Json, Refusal>> {
+    fn prepare<'a>(&'a self, host: &'a Host, _checked: &'a Preview) -> Promise<'a, Result<Json, Refusal>> {
         Box::pin(async move {
             let now = jiff::Timestamp::now();
             let prepared = self.with_log(host, move |log| rotate::prepare(log, now)).await;

@@ -97,7 +97,7 @@ impl Action for Restart {
         })
     }
 
-    fn prepare<'a>(&'a self, host: &'a Host) -> Promise<'a, Result<Json, Refusal>> {
+    fn prepare<'a>(&'a self, host: &'a Host, _checked: &'a Preview) -> Promise<'a, Result<Json, Refusal>> {
         Box::pin(async move {
             let status = self.status(host).await?;
             let before = Before { process: status.process, since: status.since };

@@ -5,7 +5,9 @@
 use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use quell_agent::{actions, belief::Beliefs, config::Config, data_dir::DataDir, hold::HoldFile};
+use quell_agent::{
+    actions, belief::Beliefs, config::Config, data_dir::DataDir, hold::HoldFile, legal_hold::LegalHoldFile,
+};
 use quell_link::client::{AgentIdentity, connect_agent};
 
 use super::say;
@@ -20,9 +22,10 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 pub(crate) async fn check(place: Place) -> anyhow::Result<ExitCode> {
     let data = DataDir::new(place.data_dir);
     let root = data.root().to_owned();
-    let local =
-        tokio::task::spawn_blocking(move || (Config::load(&root), HoldFile::new(&root).current(Timestamp::now())));
-    let (config, hold) = local.await?;
+    let local = tokio::task::spawn_blocking(move || {
+        (Config::load(&root), HoldFile::new(&root).current(Timestamp::now()), LegalHoldFile::new(&root).read())
+    });
+    let (config, hold, legal_holds) = local.await?;
     let mut worst = 0;
     match &config {
         Ok(config) => show(config, &data.config(), &mut worst),
@@ -30,6 +33,13 @@ pub(crate) async fn check(place: Place) -> anyhow::Result<ExitCode> {
     }
     if let Some(hold) = hold {
         say(format_args!("hold         until {}: {}", hold.until, hold.reason));
+    }
+    match legal_holds {
+        Ok(held) => {
+            let lines = held.holds.iter().map(|hold| format!("legal hold   {}: {}", hold.path, hold.reason));
+            lines.for_each(say);
+        }
+        Err(error) => fault(&mut worst, USAGE, error),
     }
     let directory = data.identity();
     match tokio::task::spawn_blocking(move || AgentIdentity::load(&directory)).await? {
@@ -66,8 +76,9 @@ fn show(config: &Config, path: &Path, worst: &mut u8) {
         }
     }
     allow.services.iter().for_each(|service| say(format_args!("service      {service}")));
-    for path in &allow.paths {
-        say(format_args!("path         {}", path.display()));
+    let directories = [("path         ", &allow.paths), ("reclaim      ", &allow.reclaim)];
+    for (word, path) in directories.iter().flat_map(|(word, paths)| paths.iter().map(move |path| (word, path))) {
+        say(format_args!("{word}{}", path.display()));
         if !path.is_dir() {
             fault(worst, 1, format_args!("{} is no directory", path.display()));
         }

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use quell_model::action::lists_objects;
 use quell_wire::v1;
 use tokio::time::Instant;
 
@@ -164,14 +165,19 @@ async fn check_and_prepare(shared: &Shared, order: &Order) -> Result<serde_json:
     if preview.items.is_empty() {
         return Err(End::new(Kind::NoChange, preview.note));
     }
-    let prepared = order.action.prepare(&shared.host).await.map_err(End::refused)?;
+    let prepared = order.action.prepare(&shared.host, &preview).await.map_err(End::refused)?;
     // Looking took its time.
     not_started(order).map_or(Ok(prepared), Err)
 }
 
 /// What people approved by its preview is done as it was shown, or not at all.
 fn check_preview(order: &Order, preview: &Preview) -> Result<(), End> {
+    let action = &order.command.action;
     match order.signed.preview() {
+        None if lists_objects(action) => Err(End::refused(Refusal::because(format!(
+            "{action} touches only what stands on a list that its plan holds, and this plan holds none: ask for the \
+             preview first, and order the plan that was made with it"
+        )))),
         Some(approved) if outcome::preview_digest(preview) != approved => Err(End::refused(Refusal::because(
             "what it would touch is not what it was when people approved it: look at the new preview and approve that",
         ))),

@@ -196,6 +196,9 @@ pub(crate) fn dry_run(checked: Result<Preview, Refusal>) -> End {
                 .collect();
             let mut end = End::new(Kind::Succeeded, format!("would {}", lines.join("; would ")));
             end.change.output = lines.join("\n");
+            if !preview.note.is_empty() {
+                end.change.summary.push_str(&format!("; {}", preview.note));
+            }
             end
         }
     }

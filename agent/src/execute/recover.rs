@@ -16,7 +16,7 @@ use super::{
     queue::Cancel,
 };
 use crate::{
-    actions::{Action, Standing},
+    actions::{Action, Change, Standing},
     guard,
 };
 
@@ -59,13 +59,35 @@ async fn decide(shared: &Arc<Shared>, intent: &Intent, age: Duration, cancel: &C
             }
         }
         Standing::Doubtful(reason) => End::new(Kind::Unknown, reason),
-        Standing::Open => match may_go_on(shared, intent, age, action.as_ref()).await {
-            Err(reason) => End::new(Kind::Failed, format!("interrupted before it took effect, and {reason}")),
-            Ok(left) => {
-                let work = carry_out::work(shared, cancel, left, true);
-                carry_out::apply_and_verify(action.as_ref(), &work, &intent.prepared, cancel).await
-            }
-        },
+        Standing::Open => {
+            let open = Change::new("interrupted before it took effect");
+            go_on(shared, intent, age, action.as_ref(), cancel, open).await
+        }
+        Standing::Begun(mut begun) => {
+            begun.summary = format!("interrupted: {}", begun.summary);
+            go_on(shared, intent, age, action.as_ref(), cancel, begun).await
+        }
+    }
+}
+
+/// Applies it again while it may; otherwise it ends as it stands.
+async fn go_on(
+    shared: &Arc<Shared>,
+    intent: &Intent,
+    age: Duration,
+    action: &dyn Action,
+    cancel: &Cancel,
+    mut stands: Change,
+) -> End {
+    match may_go_on(shared, intent, age, action).await {
+        Ok(left) => {
+            let work = carry_out::work(shared, cancel, left, true);
+            carry_out::apply_and_verify(action, &work, &intent.prepared, cancel).await
+        }
+        Err(reason) => {
+            stands.summary.push_str(&format!(", and {reason}"));
+            End { kind: Kind::Failed, change: stands, remedy: String::new() }
+        }
     }
 }
 

@@ -9,6 +9,10 @@ use std::{
     time::Duration,
 };
 
+use quell_model::{
+    digest::Digest,
+    plan::{ExactPlan, preview_key},
+};
 use quell_wire::v1::{self, OutcomeKind};
 
 use super::{Handle, Options, Report, Reports, start};
@@ -102,6 +106,25 @@ impl Agent {
         let id = command.command_id.clone();
         self.handle.submit(command).await;
         self.outcome(&id).await
+    }
+
+    /// Asks what an order that a person signs would touch.
+    pub(crate) async fn preview(&mut self, command: v1::Command) -> v1::Preview {
+        self.submit(v1::Command { preview_only: true, ..command }).await;
+        loop {
+            if let Report::Preview(preview) = self.next().await {
+                return preview;
+            }
+        }
+    }
+
+    /// Carries out an order by a plan that holds what the host said that it would touch.
+    pub(crate) async fn run_listed(&mut self, command: v1::Command, listed: &v1::Preview) -> v1::Outcome {
+        let digest = Digest(listed.digest.as_slice().try_into().unwrap());
+        let listed = |plan: &mut ExactPlan| {
+            plan.previews.insert(preview_key(&office::host(), 0), digest);
+        };
+        self.give(office::signed_by_plan(command, listed)).await
     }
 
     /// Ends it as a crash would, the data directory being free afterwards.

@@ -79,7 +79,7 @@ fn take_rights(uid: u32, gid: u32) -> io::Result<()> {
 }
 
 /// Which file it is, whatever its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Found {
     /// The file system.
     pub device: u64,
@@ -96,8 +96,8 @@ pub struct Entry {
     pub size: u64,
     /// Bytes that it takes on the disk.
     pub disk: u64,
-    /// Last change of its content, seconds since 1970.
-    pub modified: i64,
+    /// Last change of its content, nanoseconds since 1970.
+    pub modified_ns: i64,
     /// Owner.
     pub uid: u32,
     /// Group.
@@ -112,7 +112,7 @@ impl Entry {
             found: Found { device: stat.st_dev, inode: stat.st_ino },
             size: u64::try_from(stat.st_size).unwrap_or_default(),
             disk: u64::try_from(stat.st_blocks).unwrap_or_default() * 512,
-            modified: stat.st_mtime,
+            modified_ns: nanoseconds(stat),
             uid: stat.st_uid,
             gid: stat.st_gid,
             mode: stat.st_mode & 0o777,
@@ -126,6 +126,13 @@ impl Entry {
     pub fn of_file(file: &File) -> io::Result<Self> {
         Ok(Self::of(&fstat(file)?))
     }
+}
+
+/// What a time of another century comes to is of no account.
+fn nanoseconds(stat: &Stat) -> i64 {
+    #[allow(clippy::useless_conversion, reason = "the types of st_mtime and its fraction differ between architectures")]
+    let (seconds, fraction) = (i64::from(stat.st_mtime), i64::try_from(stat.st_mtime_nsec).unwrap_or_default());
+    seconds.saturating_mul(1_000_000_000).saturating_add(fraction)
 }
 
 pub(super) fn regular_with_one_name(path: &Path, stat: &Stat) -> Result<(), Error> {

@@ -156,9 +156,15 @@ pub(crate) fn authority(set: &PolicySet, namespace: &str, people: &[&Person], ma
 
 /// The order as Mira runs it: with a plan, and a one-shot set that she signed.
 pub(crate) fn signed(command: v1::Command) -> v1::Command {
+    signed_by_plan(command, |_| ())
+}
+
+/// The same, by a plan that says more.
+pub(crate) fn signed_by_plan(command: v1::Command, edit: impl FnOnce(&mut ExactPlan)) -> v1::Command {
     let id: String = quell_model::digest::Digest::of(command.idempotency_key.as_bytes()).short();
     let run = run(&id, &command);
-    let plan = ExactPlan { run: Some(run.digest()), ..plan(&command) };
+    let mut plan = ExactPlan { run: Some(run.digest()), ..plan(&command) };
+    edit(&mut plan);
     let behind = authority(&one_shot(&run), "quell-policy", &[&OFFICE.mira], &[&run.canonical()]);
     v1::Command { authority: Some(behind), ..planned(command, &plan) }
 }

@@ -11,7 +11,7 @@ use quell_wire::v1::{CreateTokenRequest, CreateTokenResponse, GetSetsRequest};
 use crate::{connect::Context, error::Error, exit::Exit, output, settings, signing};
 
 /// Keys of an allow-list that a join string may carry.
-const ALLOWED: [&str; 6] = ["actions", "services", "paths", "programs", "addresses", "environment"];
+const ALLOWED: [&str; 7] = ["actions", "services", "paths", "reclaim", "programs", "addresses", "environment"];
 
 /// What is done with tokens.
 #[derive(Debug, Clone, Subcommand)]

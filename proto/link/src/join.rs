@@ -33,8 +33,8 @@ pub struct JoinString {
     pub secret: String,
     /// The host's labels.
     pub labels: Labels,
-    /// The first allow-list, by the keys of `agent.toml`: `actions`, `services`, `paths`, `programs`, `addresses`,
-    /// `environment`.
+    /// The first allow-list, by the keys of `agent.toml`: `actions`, `services`, `paths`, `reclaim`, `programs`,
+    /// `addresses`, `environment`.
     pub allow: BTreeMap<String, Vec<String>>,
 }
 

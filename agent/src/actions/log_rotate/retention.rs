@@ -1,7 +1,7 @@
 //! What is done with archives once a log is set aside: compressing those that nobody writes to any more, and removing
 //! those that are over their retention.
 
-use std::{ffi::OsStr, os::unix::fs::MetadataExt as _, path::Path};
+use std::{ffi::OsStr, path::Path};
 
 use quell_model::action::Compression;
 use tokio_util::sync::CancellationToken;
@@ -12,7 +12,7 @@ use super::{
     copy,
     rotate::{Freed, has_room, put_in_place, signed},
 };
-use crate::files::{Entry, Error, Found};
+use crate::files::{Entry, Error, Found, open};
 
 /// Compresses what is not in use any more, and removes what is over its retention.
 pub(super) fn finish(log: &Log, mut freed: Freed, cancel: &CancellationToken) -> Result<Freed, Error> {
@@ -33,7 +33,11 @@ pub(super) fn finish(log: &Log, mut freed: Freed, cancel: &CancellationToken) ->
             Err(Skipped::Error(error)) => return Err(error),
         }
     }
-    for archive in over_retention(log, 0, jiff::Timestamp::now())? {
+    for archive in beyond_retention(log, 0, jiff::Timestamp::now())? {
+        if let Some(why) = log.held(&archive.name) {
+            freed.notes.push(format!("{} is kept: {why}", shown(&archive.name)));
+            continue;
+        }
         let entry = log.directory.look(&archive.name)?;
         if let Some(pid) = open_elsewhere(entry.found) {
             freed.notes.push(format!("{} is kept while process {pid} has it open", shown(&archive.name)));
@@ -75,7 +79,7 @@ fn compress(log: &Log, name: &OsStr, cancel: &CancellationToken) -> Result<i64, 
     packed_name.push(archives::suffix(log.rule.compress));
     let copy = copy::copy(directory, &file, entry.size, &packed_name, log.rule.compress, cancel)?;
     let now = Entry::of_file(&file).map_err(Error::system("inspect", directory.path_of(name)))?;
-    if now.size != copy.length || now.modified != entry.modified || open_elsewhere(entry.found).is_some() {
+    if now.size != copy.length || now.modified_ns != entry.modified_ns || open_elsewhere(entry.found).is_some() {
         directory.remove(&archives::partial(&packed_name), copy.found)?;
         return Err(Skipped::Changed);
     }
@@ -98,11 +102,20 @@ pub(super) fn to_compress(log: &Log) -> Result<Vec<Archive>, Error> {
     }
     let archives = archives_of(log)?;
     // Anything but a regular file with one name is not of our making.
-    Ok(archives.into_iter().filter(|it| !it.compressed && log.directory.look(&it.name).is_ok()).collect())
+    let ours = |it: &Archive| !it.compressed && log.directory.look(&it.name).is_ok();
+    // What is held stays as it is, byte for byte.
+    Ok(archives.into_iter().filter(|it| ours(it) && log.held(&it.name).is_none()).collect())
+}
+
+/// Archives that go.
+pub(super) fn over_retention(log: &Log, coming: usize, now: jiff::Timestamp) -> Result<Vec<Archive>, Error> {
+    let mut over = beyond_retention(log, coming, now)?;
+    over.retain(|archive| log.held(&archive.name).is_none());
+    Ok(over)
 }
 
 /// Archives beyond `keep` (of which `coming` are about to be made) or older than `maxAge`.
-pub(super) fn over_retention(log: &Log, coming: usize, now: jiff::Timestamp) -> Result<Vec<Archive>, Error> {
+fn beyond_retention(log: &Log, coming: usize, now: jiff::Timestamp) -> Result<Vec<Archive>, Error> {
     let archives: Vec<Archive> =
         archives_of(log)?.into_iter().filter(|archive| log.directory.look(&archive.name).is_ok()).collect();
     let excess = log.rule.keep.map_or(0, |keep| (archives.len() + coming).saturating_sub(keep as usize));
@@ -122,16 +135,5 @@ pub(super) fn holder(log: &Log) -> Result<Option<u32>, Error> {
 
 /// Another process that has a file open, as far as this one may see.
 fn open_elsewhere(found: Found) -> Option<u32> {
-    let own = std::process::id();
-    let has_it = |pid: u32| {
-        let Ok(descriptors) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-        descriptors.flatten().any(|descriptor| {
-            std::fs::metadata(descriptor.path())
-                .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == (found.device, found.inode))
-        })
-    };
-    std::fs::read_dir("/proc")
-        .ok()?
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .find(|pid| *pid != own && has_it(*pid))
+    open::other_holders(found).ok()?.seen(found)
 }

@@ -89,7 +89,10 @@ pub(super) fn check(log: &Log) -> Result<Preview, Error> {
                 let detail = format!("{:?}, {:?}", log.rule.method, log.rule.compress).to_lowercase();
                 preview.items.push(Item { verb: "rotate", object: path.clone(), size: entry.size, detail });
             }
-            preview.note = format!("{path} has {} bytes, less than the {} to rotate at", entry.size, log.rule.min_size);
+            if !due {
+                let least = log.rule.min_size;
+                preview.note = format!("{path} has {} bytes, less than the {least} to rotate at", entry.size);
+            }
             due
         }
     };

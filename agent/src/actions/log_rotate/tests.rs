@@ -207,6 +207,36 @@ async fn only_archives_over_their_retention_are_removed() {
 }
 
 #[tokio::test]
+async fn what_a_legal_hold_keeps_is_neither_removed_nor_compressed() {
+    let mut host = Host::new().await;
+    for name in ["app.log.20200101T000000Z", "app.log.20200102T000000Z", "app.log.20200103T000000Z.gz"] {
+        std::fs::write(host.logs().join(name), "old").unwrap();
+    }
+    let held = host.logs().join("app.log.20200101*");
+    let holds = host.root.path().join("data").join(crate::legal_hold::FILE_NAME);
+    let hold = format!("[[legal-hold]]\npath = {:?}\nreason = \"case 17\"\n", held.display().to_string());
+    std::fs::write(&holds, hold).unwrap();
+    host.write("new\n");
+    let outcome = host.rotate("a", json!({"keep": 1.0})).await;
+    assert_eq!(outcome.kind(), OutcomeKind::Succeeded, "{}", outcome.summary);
+    assert!(
+        outcome.summary.contains("20200101T000000Z is kept: a legal hold keeps it: case 17"),
+        "{}",
+        outcome.summary
+    );
+    let names = archive_names(&host.logs());
+    assert_eq!(names.len(), 2, "the held one and the newest: {names:?}");
+    assert_eq!(std::fs::read_to_string(host.logs().join("app.log.20200101T000000Z")).unwrap(), "old");
+
+    std::fs::write(&holds, "[[legal-hold]]\n").unwrap();
+    host.write("newer\n");
+    let outcome = host.rotate("b", json!({"keep": 1.0})).await;
+    assert_eq!(outcome.kind(), OutcomeKind::Succeeded, "{}", outcome.summary);
+    assert!(outcome.summary.contains("nothing is deleted"), "{}", outcome.summary);
+    assert_eq!(archive_names(&host.logs()).len(), 3, "the log is set aside, and nothing goes");
+}
+
+#[tokio::test]
 async fn what_somebody_has_open_is_not_compressed_before_it_is_closed() {
     let mut host = Host::new().await;
     host.write("first\n");

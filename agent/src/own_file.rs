@@ -1,0 +1,71 @@
+//! Files by which the host's administrator speaks to the agent: small texts that nobody else can have written.
+
+use std::{
+    io::{self, Read as _},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+/// Largest file that is read, in bytes.
+const MAXIMUM_BYTES: u64 = 1024 * 1024;
+
+/// Why a file was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It could not be read.
+    #[error("cannot read {path}: {source}; give the agent's user read access to it")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Somebody else could have written it.
+    #[error(
+        "{path} can be written by others than its owner, or is owned by somebody else; run: chown {owner} {path} && chmod 600 {path}"
+    )]
+    Writable {
+        /// The file.
+        path: PathBuf,
+        /// The user that should own it.
+        owner: u32,
+    },
+    /// Nobody wrote that by hand.
+    #[error("{path} is larger than {MAXIMUM_BYTES} bytes: put the right file there")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// Reads such a file; absent when there is none.
+///
+/// # Errors
+/// It cannot be read, is no text, is too large, or could have been written by others.
+pub fn read(path: &Path) -> Result<Option<String>, Error> {
+    let failed = |source| Error::Read { path: path.to_owned(), source };
+    let mut file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let metadata = file.metadata().map_err(failed)?;
+    let own = rustix::process::geteuid().as_raw();
+    if metadata.mode() & 0o022 != 0 || (metadata.uid() != own && metadata.uid() != 0) {
+        return Err(Error::Writable { path: path.to_owned(), owner: own });
+    }
+    if metadata.len() > MAXIMUM_BYTES {
+        return Err(Error::TooLarge { path: path.to_owned() });
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(failed)?;
+    Ok(Some(text))
+}
+
+/// Line and column, from 1, of a byte of a text.
+pub fn place(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset.min(text.len())).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    (line, column)
+}
