@@ -79,6 +79,44 @@ fn samples(criterion: &mut Criterion) {
 }
 
 const HOSTS: usize = 10_000;
+const NIGHTLY: &str = "
+apiVersion: quell/v1
+kind: Contact
+metadata: { namespace: plants, name: on-call }
+spec: { via: [log] }
+---
+apiVersion: quell/v1
+kind: Service
+metadata: { namespace: plants, name: web }
+spec:
+  owner: Web
+  members: { matchLabels: { role: web } }
+  keepHealthy: 0
+---
+apiVersion: quell/v1
+kind: Policy
+metadata: { namespace: plants, name: nightly }
+spec:
+  description: Everything is restarted
+  service: web
+  severity: ticket
+  mode: enforce
+  hosts: { matchLabels: { role: web } }
+  target: fleet
+  probes:
+    shop: { http: { url: 'http://shop.example/' }, every: 10s, timeout: 2s, on: { matchLabels: { role: web }, pick: 1 } }
+  trigger:
+    schedule: { cron: 15 2 * * *, timeZone: Europe/Berlin }
+  ladder:
+    - name: restart
+      on: { matchLabels: { role: web } }
+      do:
+        - { action: service.restart, with: { service: nginx }, timeout: 30s }
+      rollout: { waves: [1, 10, 100, 1000], settle: 60s }
+      verify: { that: probe.shop.ok, within: 30s }
+  escalate: { to: on-call }
+  guards: { disturb: { hosts: 20000, percent: 100, over: 1h } }
+";
 
 /// A fleet of one service, and a policy that acts on all of it.
 fn fleet() -> World {
@@ -91,17 +129,7 @@ fn fleet() -> World {
         let row = HostRow { state: HostState::Online, ..HostRow::clone(&first) };
         world.state.put(name, Some(Arc::new(row)));
     }
-    world.apply(
-        "apiVersion: quell/v1\nkind: Service\nmetadata: { namespace: plants, name: web }\nspec:\n  owner: Web\n  \
-         members: { matchLabels: { role: web } }\n  keepHealthy: 0\n---\n\
-         apiVersion: quell/v1\nkind: Policy\nmetadata: { namespace: plants, name: nightly }\nspec:\n  \
-         description: Everything is restarted\n  service: web\n  severity: ticket\n  mode: enforce\n  \
-         hosts: { matchLabels: { role: web } }\n  target: fleet\n  \
-         trigger:\n    schedule: { cron: 15 2 * * *, timeZone: Europe/Berlin }\n  ladder:\n    - name: restart\n      \
-         on: { matchLabels: { role: web } }\n      do:\n        - action: service.restart\n          \
-         with: { service: nginx }\n          timeout: 30s\n      rollout: { waves: [1, 10, 100, 1000], settle: 60s }\n  \
-         guards: { disturb: { hosts: 20000, percent: 100, over: 1h } }\n",
-    );
+    world.apply(NIGHTLY);
     world
 }
 

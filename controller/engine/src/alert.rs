@@ -59,7 +59,6 @@ pub(crate) fn reconcile(turn: &mut Turn<'_>, policy: &FullName, target: &Target)
     }
     verdict::update(turn, &compiled, target, truth);
     let calm = breaker::calm(turn, policy, target);
-    watch_freshness(turn, &compiled, target);
     due.into_iter().chain(calm).min()
 }
 
@@ -69,33 +68,6 @@ fn incident_of(turn: &Turn<'_>, policy: &FullName, target: &Target) -> Option<cr
         return None;
     }
     turn.state().alerts.get(&(policy.clone(), target.clone()))?.incident
-}
-
-/// Notes that a policy was judged on a target, and sees to it that it is judged again when a sample goes stale.
-fn watch_freshness(turn: &mut Turn<'_>, compiled: &Compiled, target: &Target) {
-    let stale = turn.view().next_stale(compiled, target);
-    let now = turn.now;
-    let judged = turn.windows.set_judged(&compiled.policy.name, target, now);
-    // Each sample moves the time at which it goes stale: looking again at the earlier time costs less than moving it.
-    let is_watched = judged.watched_until.is_some_and(|until| until > now && stale.is_none_or(|stale| until <= stale));
-    if !is_watched {
-        judged.watched_until = stale;
-        let subject = Subject::Freshness(compiled.policy.name.clone(), target.clone());
-        turn.windows.timers.set(&subject, stale);
-    }
-}
-
-/// Looks whether a sample that a policy was judged by has gone stale since; says when the next will, at the earliest.
-pub(crate) fn look_for_stale(turn: &mut Turn<'_>, policy: &FullName, target: &Target) -> Option<Timestamp> {
-    let compiled = turn.policy(policy)?;
-    let now = turn.now;
-    let judged_at = turn.windows.judged(policy, target)?.at;
-    let next = turn.view().next_stale(&compiled, target);
-    turn.windows.judged(policy, target)?.watched_until = next;
-    if turn.view().stale_times(&compiled, target).any(|stale| judged_at < stale && stale <= now) {
-        turn.touch(Subject::Alert(policy.clone(), target.clone()));
-    }
-    next
 }
 
 /// Touches an incident and its plans that are under way.
@@ -280,7 +252,6 @@ pub(crate) fn drop_alert(turn: &mut Turn<'_>, policy: &FullName, target: &Target
     let key = (policy.clone(), target.clone());
     let alert = turn.state().alerts.get(&key).cloned();
     turn.draft.remove::<VerdictRow>(&key);
-    turn.windows.forget_judged(&key);
     if let Some(alert) = alert {
         turn.draft.remove::<AlertRow>(&key);
         turn.record(
@@ -296,32 +267,5 @@ pub(crate) fn drop_alert(turn: &mut Turn<'_>, policy: &FullName, target: &Target
         if let Some(incident) = alert.incident {
             touch_incident(turn, incident);
         }
-    }
-}
-
-impl<'v> View<'v> {
-    /// When each of the samples that a policy reads for a target went or goes stale.
-    fn stale_times<'s>(
-        self,
-        compiled: &'s Compiled,
-        target: &'s Target,
-    ) -> impl Iterator<Item = Timestamp> + use<'s, 'v> {
-        let View { windows, .. } = self;
-        let own = target.host().filter(|_| !compiled.has_quorum);
-        compiled.probes_read().flat_map(move |source| {
-            let (placed, observers) = match (&source.placed, own) {
-                (Some(placed), _) => (Some(&placed.taken), None),
-                (None, Some(_)) => (None, None),
-                (None, None) => (None, Some(&compiled.observers)),
-            };
-            let own = own.filter(|_| placed.is_none());
-            let hosts = placed.into_iter().flatten().chain(own).chain(observers.into_iter().flatten());
-            hosts.filter_map(move |host| Some(windows.newest(host, &source.key)?.stale_at(source.every)))
-        })
-    }
-
-    /// When the next of them goes stale.
-    fn next_stale(self, compiled: &Compiled, target: &Target) -> Option<Timestamp> {
-        self.stale_times(compiled, target).filter(|stale| *stale > self.now).min()
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     draft::Entry,
     input::Refusal,
     plan::{self, rollout},
-    service,
+    service, session,
     state::{AlertRow, CommandState, HostRow, HostState, OutcomeKind, PlanState},
     tell::{self, Draught},
     turn::{Subject, Turn},
@@ -18,10 +18,19 @@ use crate::{
 /// So many missing host samples are "no data".
 const MISSED: u32 = 3;
 
-/// Looks at whether a host is heard of; silence is said once.
+/// Looks at whether a host is heard of, and which of its samples went stale.
 pub(crate) fn reconcile(turn: &mut Turn<'_>, name: &HostName) -> Option<Timestamp> {
     let host = turn.state().hosts.get(name).cloned().filter(|host| is_enrolled(host))?;
-    let heard = turn.windows.heard.get(name).copied().unwrap_or(host.since);
+    for key in turn.windows.gone_stale(name, turn.now) {
+        session::went_stale(turn, name, &key);
+    }
+    let silent = look_for_silence(turn, name, &host);
+    silent.into_iter().chain(turn.windows.next_stale(name)).min()
+}
+
+/// Looks at whether a host is heard of; says when it is silent if it is not heard again. Silence is said once.
+fn look_for_silence(turn: &mut Turn<'_>, name: &HostName, host: &HostRow) -> Option<Timestamp> {
+    let heard = turn.windows.heard(name).unwrap_or(host.since);
     let due = after(heard, HOST_EVERY.saturating_mul(MISSED));
     if due > turn.now {
         if let Some(since) = host.no_data_since {
@@ -73,7 +82,7 @@ fn speaks_again(turn: &mut Turn<'_>, name: &HostName, since: Timestamp) {
 
 /// Notes that a host was heard of.
 pub(crate) fn heard(turn: &mut Turn<'_>, name: &HostName) {
-    turn.windows.heard.insert(name.clone(), turn.now);
+    turn.windows.hear(name, turn.now);
     let is_silent =
         turn.state().hosts.get(name).is_some_and(|host| host.no_data_since.is_some() || host.state == HostState::Lost);
     if is_silent {

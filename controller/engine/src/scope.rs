@@ -158,7 +158,7 @@ impl Site<'_> {
     /// The sample that a probe's fields are read from, and whose it is.
     fn sample<'s>(&'s self, source: &'s Source) -> Option<(&'s HostName, &'s Newest)> {
         let fresh = |host: &'s HostName| {
-            let newest = self.view.windows.fresh(host, source, self.view.now)?;
+            let newest = self.view.windows.fresh(host, &source.key, self.view.now)?;
             let counts = self.after.is_none_or(|after| newest.taken_at > after);
             counts.then_some((host, newest))
         };
@@ -240,7 +240,7 @@ impl Scope for Site<'_> {
     }
 
     fn elements(&self, family: Family) -> Option<Vec<String>> {
-        let newest = self.view.windows.fresh_of_host(self.observer?, self.view.now)?;
+        let newest = self.view.windows.fresh(self.observer?, &ProbeKey::host(), self.view.now)?;
         if self.after.is_some_and(|after| newest.taken_at <= after) {
             return None;
         }

@@ -1,6 +1,6 @@
 //! What agents say: they connect, send samples, begin and end commands, and go.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use quell_model::{
@@ -19,7 +19,7 @@ use crate::{
     state::{AlertState, CommandRow, CommandState, HostRow, HostState, Outcome, OutcomeKind, PlanState},
     trust,
     turn::{Subject, Turn},
-    windows::{Compiled, Reader, Taken, is_enrolled},
+    windows::{Compiled, Concerned, Reader, Taken, is_enrolled},
 };
 
 /// An agent's session began: it gets its probes, and every command without an outcome is settled or sent again.
@@ -49,7 +49,7 @@ pub(crate) fn connected(turn: &mut Turn<'_>, name: &HostName, hello: &Hello) {
         .id("host", name)
         .data(serde_json::json!({ "dropped": hello.dropped })),
     );
-    turn.windows.heard.insert(name.clone(), now);
+    turn.windows.hear(name, now);
     turn.touch(Subject::Host(name.clone()));
     // Before any order: an agent judges orders by what it believes.
     trust::owed(turn, name, hello.trust_version, hello.label_version);
@@ -163,47 +163,85 @@ pub(crate) fn samples(turn: &mut Turn<'_>, name: &HostName, samples: Vec<Sample>
     }
     for sample in samples {
         let key = sample.probe.clone();
-        if key == ProbeKey::host() {
+        if key.is_host() {
             host::heard(turn, name);
         }
         let now = turn.now;
-        let taken = turn.windows.take(name, sample, now);
-        let concerns_nobody = taken == Taken::Late || (taken == Taken::Same && turn.windows.is_calm(name, &key));
-        if !concerns_nobody {
-            touch_readers(turn, name, &key, &taken);
+        match turn.windows.take(name, sample, now) {
+            Taken::Late => {}
+            Taken::Same(Some(concerned)) if concerned.is_empty() => {}
+            Taken::Same(concerned) => touch_concerned(turn, name, &key, concerned),
+            taken => touch_readers(turn, name, &key, &taken),
         }
     }
 }
 
-/// Touches what a sample may change.
+/// Touches what a sample may change that says something else than the one before, or comes after a silence.
 fn touch_readers(turn: &mut Turn<'_>, name: &HostName, key: &ProbeKey, taken: &Taken) {
+    if *taken == Taken::New {
+        // From now on it is watched whether samples of this probe go stale.
+        turn.touch(Subject::Host(name.clone()));
+    }
     let used = turn.windows.index.uses(key).cloned();
-    let mut is_calm = *taken == Taken::Same;
     for reader in used.iter().flat_map(|used| &used.readers) {
-        let Some(compiled) = turn.policy(&reader.policy) else { continue };
-        let is_placed = compiled.probes.values().any(|source| {
-            source.key == *key && source.placed.as_ref().is_some_and(|placed| placed.taken.contains(name))
-        });
-        let targets = if is_placed {
-            turn.view().targets(&compiled)
-        } else if compiled.observers.contains(name) {
-            turn.view().targets_on(&compiled, name)
-        } else {
-            continue;
-        };
         let is_news = is_news(turn, name, key, reader, taken);
-        for target in targets {
-            if is_news || !is_quiet(turn, &compiled, &target) {
-                is_calm = false;
-                turn.touch(Subject::Alert(reader.policy.clone(), target));
-            }
+        touch_reader(turn, name, key, reader, is_news);
+    }
+}
+
+/// Touches what a sample may change that says the same as the one before: what depends on time, or waits.
+fn touch_concerned(turn: &mut Turn<'_>, name: &HostName, key: &ProbeKey, remembered: Option<Concerned>) {
+    let Some(used) = turn.windows.index.uses(key).cloned() else { return };
+    if let Some(remembered) = remembered {
+        for place in remembered.iter() {
+            touch_reader(turn, name, key, &used.readers[*place], false);
         }
-        is_calm &= turn.state().live.plans.is_empty();
-        touch_plans(turn, &reader.policy);
+        return;
     }
-    if is_calm {
-        turn.windows.set_calm(name, key);
+    let places = 0..used.readers.len();
+    let concerned = places.filter(|place| touch_reader(turn, name, key, &used.readers[*place], false)).collect();
+    turn.windows.remember_concerned(name, key, concerned);
+}
+
+/// Touches what a sample may change of a policy that reads it; says whether a sample without news concerns it at all.
+fn touch_reader(turn: &mut Turn<'_>, name: &HostName, key: &ProbeKey, reader: &Reader, is_news: bool) -> bool {
+    let compiled = Arc::clone(turn.windows.index.policy_of(reader));
+    let Some(targets) = targets(turn, &compiled, name, key) else { return false };
+    let mut is_concerned = touch_plans(turn, &compiled.policy.name);
+    if compiled.is_scheduled() {
+        return is_concerned;
     }
+    for target in targets {
+        if is_news || !is_quiet(turn, &compiled, &target) {
+            is_concerned = true;
+            turn.touch(Subject::Alert(compiled.policy.name.clone(), target));
+        }
+    }
+    is_concerned
+}
+
+/// The newest sample of a probe on a host went stale: what was judged by it is unknown.
+pub(crate) fn went_stale(turn: &mut Turn<'_>, name: &HostName, key: &ProbeKey) {
+    let used = turn.windows.index.uses(key).cloned();
+    for reader in used.iter().flat_map(|used| &used.readers) {
+        let compiled = Arc::clone(turn.windows.index.policy_of(reader));
+        let targets = match targets(turn, &compiled, name, key) {
+            Some(_) if compiled.has_quorum => turn.view().targets(&compiled),
+            targets => targets.unwrap_or_default(),
+        };
+        for target in targets.into_iter().filter(|_| !compiled.is_scheduled()) {
+            turn.touch(Subject::Alert(compiled.policy.name.clone(), target));
+        }
+    }
+}
+
+/// The targets of a policy that samples of a probe on a host speak of; nothing when the host is not asked for it.
+fn targets(turn: &Turn<'_>, compiled: &Compiled, name: &HostName, key: &ProbeKey) -> Option<Vec<Target>> {
+    let sources = compiled.probes.values().filter(|source| source.key == *key);
+    if sources.filter_map(|source| source.placed.as_ref()).any(|placed| placed.taken.contains(name)) {
+        return Some(turn.view().targets(compiled));
+    }
+    compiled.observers.contains(name).then(|| turn.view().targets_on(compiled, name))
 }
 
 /// Whether a sample says something else about anything that a policy reads.
@@ -219,15 +257,14 @@ fn is_news(turn: &Turn<'_>, name: &HostName, key: &ProbeKey, reader: &Reader, ta
 /// Whether a sample that says the same as before can change nothing: nothing is seen, and nothing depends on time.
 fn is_quiet(turn: &Turn<'_>, compiled: &Compiled, target: &Target) -> bool {
     let key = (compiled.policy.name.clone(), target.clone());
-    !compiled.depends_on_time
-        && turn.windows.was_judged(&key)
-        && turn.state().alerts.get(&key).is_none_or(|alert| alert.state == AlertState::Resolved)
+    !compiled.depends_on_time && turn.state().alerts.get(&key).is_none_or(|alert| alert.state == AlertState::Resolved)
 }
 
-/// Plans of scheduled policies are judged by samples too, and have no alert to be touched by.
-fn touch_plans(turn: &mut Turn<'_>, policy: &FullName) {
+/// Plans of scheduled policies are judged by samples too, and have no alert to be touched by. Says whether there are any
+/// plans at all.
+fn touch_plans(turn: &mut Turn<'_>, policy: &FullName) -> bool {
     if turn.state().live.plans.is_empty() {
-        return;
+        return false;
     }
     let live: Vec<_> = turn.state().live.plans.iter().copied().collect();
     for id in live {
@@ -238,6 +275,7 @@ fn touch_plans(turn: &mut Turn<'_>, policy: &FullName) {
             turn.touch(Subject::Plan(id));
         }
     }
+    true
 }
 
 /// An agent has journaled the intent of a command.

@@ -111,7 +111,7 @@ fn attach(turn: &Turn<'_>, compiled: &Compiled, incident: &IncidentRow, tell: &T
         let notes = Notes::default();
         let site = turn.view().site(compiled, &incident.target, &notes);
         for host in site.hosts_of(source) {
-            let fields = turn.windows.fresh(&host, source, turn.now).map(|newest| {
+            let fields = turn.windows.fresh(&host, &source.key, turn.now).map(|newest| {
                 let shown = newest.fields.iter().filter(|(field, _)| field.as_str() != "tail");
                 shown.map(|(field, value)| format!("{field}={value}")).collect::<Vec<_>>().join(" ")
             });

@@ -4,7 +4,7 @@
 //! touched at once.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
@@ -27,10 +27,8 @@ use crate::{
 /// Something that is looked at when it may have changed or its time has come. In the order in which they are taken.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Subject {
-    /// Whether a host is heard of.
+    /// Whether a host is heard of, and its samples are fresh.
     Host(HostName),
-    /// A policy on a target: whether a sample that it was judged by has gone stale.
-    Freshness(FullName, Target),
     /// A policy on a target: its alert.
     Alert(FullName, Target),
     /// A policy on a target: its timetable.
@@ -62,7 +60,7 @@ pub(crate) struct Turn<'a> {
     pub(crate) draft: Draft,
     pub(crate) now: Timestamp,
     queue: BTreeSet<Subject>,
-    visits: HashMap<Subject, u8>,
+    visits: BTreeMap<Subject, u8>,
     taken: usize,
 }
 
@@ -77,7 +75,7 @@ impl<'a> Turn<'a> {
             windows,
             now,
             queue: BTreeSet::new(),
-            visits: HashMap::new(),
+            visits: BTreeMap::new(),
             taken: 0,
         };
         turn.reindex();
@@ -93,7 +91,7 @@ impl<'a> Turn<'a> {
     fn wake(&mut self) {
         let state = self.draft.state.clone();
         for host in state.hosts.keys() {
-            self.windows.heard.insert(host.clone(), self.now);
+            self.windows.hear(host, self.now);
             self.touch(Subject::Host(host.clone()));
         }
         for (policy, target) in state.alerts.keys() {
@@ -179,7 +177,7 @@ impl<'a> Turn<'a> {
 
     /// Brings what is compiled from the state up to date, and touches what that changed.
     fn reindex(&mut self) {
-        let changed = self.windows.index.update(&self.draft.state);
+        let Some(changed) = self.windows.index.update(&self.draft.state) else { return };
         for host in &changed.assignments {
             self.assign(host);
         }
@@ -251,7 +249,6 @@ impl<'a> Turn<'a> {
     fn reconcile(&mut self, subject: &Subject) -> Option<Timestamp> {
         match subject {
             Subject::Host(name) => host::reconcile(self, name),
-            Subject::Freshness(policy, target) => alert::look_for_stale(self, policy, target),
             Subject::Alert(policy, target) => alert::reconcile(self, policy, target),
             Subject::Schedule(policy, target) => schedule::reconcile(self, policy, target),
             Subject::Expect(policy, target) => expect::reconcile(self, policy, target),

@@ -51,6 +51,11 @@ impl ProbeKey {
         HOST.clone()
     }
 
+    /// Whether it is that of the host samples.
+    pub fn is_host(&self) -> bool {
+        *self.0 == *"host"
+    }
+
     /// The key as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -70,7 +70,7 @@ pub(crate) fn enrol(turn: &mut Turn<'_>, newcomer: Newcomer) -> Result<Reply, Re
     };
     turn.draft.put(name.clone(), row);
     turn.record(Entry::new("hostEnrolled", Actor::Agent(name.clone()), text).id("host", &name).id("token", token.id));
-    turn.windows.heard.insert(name.clone(), turn.now);
+    turn.windows.hear(&name, turn.now);
     turn.touch(Subject::Host(name));
     Ok(Reply::Enrolled(token.labels.clone()))
 }

@@ -30,7 +30,8 @@ pub(crate) const HOST_PROBE: &str = "host";
 pub(crate) struct Index {
     manifests: OrdMap<(String, FullName), Arc<StoredManifest>>,
     hosts: OrdMap<HostName, Arc<HostRow>>,
-    policies: BTreeMap<FullName, Arc<Compiled>>,
+    /// By name.
+    policies: Vec<Arc<Compiled>>,
     probes: HashMap<ProbeKey, Arc<Use>>,
     assigned: BTreeMap<HostName, Vec<Assignment>>,
 }
@@ -49,8 +50,8 @@ pub(crate) struct Use {
 /// A policy that reads a probe.
 #[derive(Debug, Clone)]
 pub(crate) struct Reader {
-    /// The policy.
-    pub(crate) policy: FullName,
+    /// The policy's place among all.
+    policy: usize,
     /// The fields that any of its conditions and values reads.
     fields: BTreeSet<String>,
     /// Of elements of the host: family and field.
@@ -120,7 +121,17 @@ pub(crate) struct Reindexed {
 impl Index {
     /// A policy that is in force.
     pub(crate) fn policy(&self, name: &FullName) -> Option<&Arc<Compiled>> {
-        self.policies.get(name)
+        Some(&self.policies[self.place(name).ok()?])
+    }
+
+    /// The policy that reads a probe.
+    pub(crate) fn policy_of(&self, reader: &Reader) -> &Arc<Compiled> {
+        &self.policies[reader.policy]
+    }
+
+    /// Where a policy is, or would be.
+    fn place(&self, name: &FullName) -> Result<usize, usize> {
+        self.policies.binary_search_by(|compiled| compiled.policy.name.cmp(name))
     }
 
     /// What is done with the samples of a probe; absent: nobody reads it.
@@ -131,7 +142,7 @@ impl Index {
     /// The policies of a namespace.
     pub(crate) fn policies_of(&self, namespace: &str) -> Vec<Arc<Compiled>> {
         let of_namespace = |compiled: &&Arc<Compiled>| compiled.policy.name.namespace.as_str() == namespace;
-        self.policies.values().filter(of_namespace).cloned().collect()
+        self.policies.iter().filter(of_namespace).cloned().collect()
     }
 
     /// The probes of a host.
@@ -139,16 +150,20 @@ impl Index {
         self.assigned.get(host).map_or(&[], Vec::as_slice)
     }
 
-    /// Brings the index up to date with the state; says what that changed.
-    pub(crate) fn update(&mut self, state: &State) -> Reindexed {
+    /// Brings the index up to date with the state; says what that changed, if anything can have.
+    pub(crate) fn update(&mut self, state: &State) -> Option<Reindexed> {
+        let (has_manifests, has_hosts) = (self.manifests.ptr_eq(&state.manifests), self.hosts.ptr_eq(&state.hosts));
+        if has_manifests && has_hosts {
+            return None;
+        }
         let mut changed = Reindexed::default();
-        if !self.manifests.ptr_eq(&state.manifests) {
+        if !has_manifests {
             self.take_manifests(state, &mut changed);
         }
-        if !self.hosts.ptr_eq(&state.hosts) {
+        if !has_hosts {
             self.take_hosts(state, &mut changed);
         }
-        changed
+        Some(changed)
     }
 
     fn take_manifests(&mut self, state: &State, changed: &mut Reindexed) {
@@ -161,11 +176,15 @@ impl Index {
         }
         self.manifests = state.manifests.clone();
         for name in &changed.policies {
-            self.policies.remove(name);
-            if let Some(stored) = self.manifests.get(&("Policy".to_owned(), name.clone()))
-                && let Manifest::Policy(policy) = &stored.manifest
-            {
-                self.policies.insert(name.clone(), Arc::new(Compiled::new(policy, &self.hosts)));
+            let stored = self.manifests.get(&("Policy".to_owned(), name.clone()));
+            let policy = stored
+                .and_then(|stored| if let Manifest::Policy(policy) = &stored.manifest { Some(policy) } else { None });
+            let compiled = policy.map(|policy| Arc::new(Compiled::new(policy, &self.hosts)));
+            match (self.place(name), compiled) {
+                (Ok(place), Some(compiled)) => self.policies[place] = compiled,
+                (Err(place), Some(compiled)) => self.policies.insert(place, compiled),
+                (Ok(place), None) => drop(self.policies.remove(place)),
+                (Err(_), None) => {}
             }
         }
         self.recompile();
@@ -178,12 +197,12 @@ impl Index {
     /// Builds what depends on the policies only.
     fn recompile(&mut self) {
         let mut uses: HashMap<ProbeKey, Use> = HashMap::new();
-        for (name, compiled) in &self.policies {
+        for (place, compiled) in self.policies.iter().enumerate() {
             for source in compiled.probes_read() {
                 let readers = &mut uses.entry(source.key.clone()).or_insert_with(|| Use::every(source.every)).readers;
                 // Two names of one policy may mean the same probe.
-                if readers.last().is_none_or(|reader| reader.policy != *name) {
-                    readers.push(compiled.reader(&source.key));
+                if readers.last().is_none_or(|reader| reader.policy != place) {
+                    readers.push(compiled.reader(place, &source.key));
                 }
             }
             for (source, derived) in compiled.derived() {
@@ -209,9 +228,9 @@ impl Index {
         let mut replaced = BTreeSet::new();
         for host in &moved {
             let row = self.hosts.get(host).cloned();
-            for (name, compiled) in &mut self.policies {
+            for compiled in &mut self.policies {
                 if Arc::make_mut(compiled).move_host(host, row.as_deref(), &mut replaced) {
-                    changed.policies.insert(name.clone());
+                    changed.policies.insert(compiled.policy.name.clone());
                 }
             }
         }
@@ -223,7 +242,7 @@ impl Index {
     /// Works out a host's list of probes.
     fn assign(&mut self, host: &HostName, changed: &mut Reindexed) {
         let mut list: BTreeMap<ProbeKey, Assignment> = BTreeMap::new();
-        for (name, compiled) in &self.policies {
+        for compiled in &self.policies {
             let observes = compiled.observers.contains(host);
             for (probe_name, probe) in &compiled.policy.probes {
                 let Some(source) = compiled.probes.get(probe_name) else { continue };
@@ -236,7 +255,7 @@ impl Index {
                             policies: Vec::new(),
                         })
                         .policies
-                        .push(name.clone());
+                        .push(compiled.policy.name.clone());
                 }
             }
         }
@@ -305,6 +324,11 @@ impl Compiled {
             TargetRule::Each { variable, .. } => name.strip_prefix(variable.as_str())?.strip_prefix('.'),
             _ => None,
         }
+    }
+
+    /// Whether it goes by a timetable, and has no alerts.
+    pub(crate) fn is_scheduled(&self) -> bool {
+        matches!(self.policy.trigger, Trigger::Schedule(_))
     }
 
     /// The interval of its slowest probe.
@@ -390,10 +414,9 @@ impl Compiled {
         self.policy.values.iter().map(|value| &value.is).chain(keys).collect()
     }
 
-    /// How it reads a probe.
-    fn reader(&self, key: &ProbeKey) -> Reader {
-        let mut reader =
-            Reader { policy: self.policy.name.clone(), fields: BTreeSet::new(), element_fields: BTreeSet::new() };
+    /// How it, in this place, reads a probe.
+    fn reader(&self, place: usize, key: &ProbeKey) -> Reader {
+        let mut reader = Reader { policy: place, fields: BTreeSet::new(), element_fields: BTreeSet::new() };
         let is_read = |probe: &String| self.probes.get(probe).is_some_and(|source| source.key == *key);
         let conditions = self.conditions();
         let expressions = self.expressions();

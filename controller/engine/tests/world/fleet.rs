@@ -1,7 +1,7 @@
 //! The fake fleet: agents with a journal, and the facts that their probes see.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
 };
@@ -78,7 +78,7 @@ pub struct Agent {
     pub generation: u64,
     pub probes: BTreeMap<ProbeKey, Duration>,
     pub sampling: BTreeSet<ProbeKey>,
-    pub next_sample: HashMap<ProbeKey, Timestamp>,
+    pub next_sample: BTreeMap<ProbeKey, Timestamp>,
     /// Idempotency keys in the order in which their effects happened.
     pub effects: Vec<String>,
     journal: BTreeMap<String, Entry>,
@@ -168,6 +168,8 @@ struct Feed {
     fields: Option<Arc<Fields>>,
     failures: u32,
     successes: u32,
+    /// Whether another run says the same.
+    counts_no_further: bool,
 }
 
 /// What is so on the hosts.
@@ -175,11 +177,11 @@ struct Feed {
 pub struct Facts {
     fields: BTreeMap<(HostName, String), Fields>,
     blind: BTreeSet<(HostName, String)>,
-    feeds: HashMap<HostName, HashMap<ProbeKey, Feed>>,
+    feeds: BTreeMap<HostName, BTreeMap<ProbeKey, Feed>>,
     /// How often what is so was changed.
     version: u64,
     logs: BTreeMap<HostName, Vec<String>>,
-    names: HashMap<ProbeKey, Vec<String>>,
+    names: BTreeMap<ProbeKey, Vec<String>>,
     named: Option<OrdMap<(String, FullName), Arc<StoredManifest>>>,
 }
 
@@ -250,17 +252,15 @@ impl Facts {
         manifests: &OrdMap<(String, FullName), Arc<StoredManifest>>,
     ) -> Option<Arc<Fields>> {
         self.name_probes(manifests);
-        let known = self.feeds.get(host).and_then(|feeds| feeds.get(key));
-        if known.is_none_or(|feed| feed.version != self.version) {
-            let fields = self.look(host, key);
-            let feed = self.feeds.entry(host.clone()).or_default().entry(key.clone()).or_default();
-            (feed.version, feed.fields) = (self.version, fields.map(Arc::new));
+        let version = self.version;
+        let feed = self.feeds.get_mut(host).and_then(|feeds| feeds.get_mut(key));
+        if let Some(feed) = feed.filter(|feed| feed.version == version) {
+            return feed.run(key);
         }
-        let feed = self.feeds.get_mut(host)?.get_mut(key)?;
-        if *key != ProbeKey::host() {
-            feed.count();
-        }
-        feed.fields.clone()
+        let fields = self.look(host, key);
+        let feed = self.feeds.entry(host.clone()).or_default().entry(key.clone()).or_default();
+        (feed.version, feed.fields, feed.counts_no_further) = (version, fields.map(Arc::new), false);
+        feed.run(key)
     }
 
     fn look(&self, host: &HostName, key: &ProbeKey) -> Option<Fields> {
@@ -274,6 +274,14 @@ impl Facts {
 }
 
 impl Feed {
+    /// What one more run of the probe says.
+    fn run(&mut self, key: &ProbeKey) -> Option<Arc<Fields>> {
+        if !key.is_host() && !self.counts_no_further {
+            self.count();
+        }
+        self.fields.clone()
+    }
+
     /// Counts a run, as far as a session lets it be told; one that counts no further says the same as before.
     fn count(&mut self) {
         let Some(fields) = &self.fields else { return };
@@ -288,6 +296,8 @@ impl Feed {
             let fields = Arc::make_mut(self.fields.get_or_insert_default());
             fields.insert("ok".to_owned(), ok.into());
             fields.extend(counts);
+        } else {
+            self.counts_no_further = true;
         }
     }
 }

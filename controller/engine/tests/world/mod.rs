@@ -379,10 +379,11 @@ impl World {
                 keys.push(key);
             }
         }
+        let is_heard = self.is_heard(host);
         let mut samples = Vec::with_capacity(keys.len());
         for key in keys {
             if self.is_run(host, &key)
-                && self.is_heard(host)
+                && is_heard
                 && let Some(fields) = self.facts.fields(host, &key, &self.state.manifests)
             {
                 samples.push(Sample { probe: key, taken_at: self.now, fields });
@@ -397,20 +398,21 @@ impl World {
     /// Whether a probe is still assigned; says when it is run next.
     fn is_run(&mut self, host: &HostName, key: &ProbeKey) -> bool {
         let Some(agent) = self.agents.get_mut(host) else { return false };
-        let every = if *key == ProbeKey::host() {
-            Some(quell_engine::windows::HOST_EVERY)
-        } else {
-            agent.probes.get(key).copied()
-        };
+        let every =
+            if key.is_host() { Some(quell_engine::windows::HOST_EVERY) } else { agent.probes.get(key).copied() };
         let Some(every) = every else {
             agent.sampling.remove(key);
             return false;
         };
         // A probe that was run once, now, must not start a second series.
-        if agent.next_sample.get(key).is_none_or(|next| *next <= self.now) {
-            let next = self.now + every;
-            agent.next_sample.insert(key.clone(), next);
-            self.schedule(next, Event::Sample(host.clone(), key.clone()));
+        let next = agent.next_sample.get_mut(key);
+        if next.as_ref().is_none_or(|next| **next <= self.now) {
+            let at = self.now + every;
+            match next {
+                Some(next) => *next = at,
+                None => drop(agent.next_sample.insert(key.clone(), at)),
+            }
+            self.schedule(at, Event::Sample(host.clone(), key.clone()));
         }
         true
     }
