@@ -108,6 +108,9 @@ fn a_stolen_controller_has_no_effect_outside_what_people_signed() {
     let forged = Order::new(&new, "kept", "careful", "web1").key("forged").approved_by(&evil).seal();
     refused(&shop, "web1", "a forged approval", forged, "not in allowed_signers");
 
+    let end = Order::new(&new, "kept", "careful", "web1").key("end").finally().seal();
+    refused(&shop, "web1", "the end of what was never begun", end, "is not approved");
+
     // Another host's command, as it was and made out to the other.
     let captured = v1::Command { idempotency_key: "other".to_owned(), ..good.clone() };
     refused(&shop, "db1", "another host's command", captured, "no such step");

@@ -161,6 +161,11 @@ impl Ledger {
         self.sets.iter().map(|(namespace, seen)| (namespace.clone(), seen.version)).collect()
     }
 
+    /// Whether a step of a plan was begun here.
+    pub(crate) fn has_begun(&self, plan: Digest) -> bool {
+        self.acts.iter().any(|act| act.plan == plan)
+    }
+
     /// Whether a set is still the newest that was seen, and an order unused: asked for whatever only looks, too.
     pub(crate) fn check_seen(&self, step: &Step<'_>) -> Result<(), Held> {
         let warrant = step.warrant;

@@ -74,6 +74,7 @@ pub(crate) fn verify(beliefs: &Beliefs, command: &v1::Command, now: Timestamp) -
         labels: &view.labels,
         root: &view.root,
         set_versions: &view.set_versions,
+        begun: beliefs.ask(|ledger| ledger.has_begun(evidence.plan_hash)).map_err(|error| because(&error))?,
         now,
         zone: &belief::ZONE,
     };

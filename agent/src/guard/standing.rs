@@ -1,8 +1,8 @@
 //! Whether a signed order may begin now: what depends on the clock and on what this host has seen and done.
 //!
 //! In this order: the clock, the newest set and unused orders, that it was not done, cool-down, calendars, approvals that
-//! depend on a condition. Undo and the steps of `finally` are spared the clock, the cool-down, the calendars and the
-//! approval; dry runs and previews are asked for the set only.
+//! depend on a condition. Undo, and the steps of `finally` of a plan that was begun here, are spared the clock, the
+//! cool-down, the calendars and the approval; dry runs and previews are asked for the set only.
 
 use std::{borrow::Cow, time::Duration};
 

@@ -104,6 +104,14 @@ impl Order {
         self
     }
 
+    /// The step that brings the plan to its end.
+    pub(crate) fn finally(mut self) -> Self {
+        let end = PlannedStep { step: 1, finally: true, ..self.plan.steps[0].clone() };
+        self.plan.steps.push(end);
+        self.command.step = 1;
+        self
+    }
+
     /// With a manifest of another set.
     pub(crate) fn with(mut self, set: &Signed) -> Self {
         let name = self.plan.policy.as_ref().map(|name| format!("Policy/{}", name.name)).unwrap_or_default();

@@ -42,6 +42,7 @@ spec:
       verify: { that: signal.fine }
     - name: careful
       do: [{ action: exec, with: { argv: [/bin/sh, '-c', 'echo done >> MARKS'] }, timeout: 15s }]
+      finally: [{ action: exec, with: { argv: [/bin/sh, '-c', 'echo finally >> MARKS'] }, timeout: 15s }]
       approval: { role: compliance }
       verify: { that: signal.fine }
     - name: twice
@@ -148,9 +149,9 @@ impl Shop {
         }
     }
 
-    /// The order of the rung's `finally`.
-    fn finally(&self, key: &str) -> Order {
-        let mut order = self.order(key, "plain");
+    /// The order of a rung's `finally`.
+    fn finally(&self, key: &str, rung: &str) -> Order {
+        let mut order = self.order(key, rung);
         order.command.step = 1;
         order.command.parameters = serde_json::to_vec(&order.plan.steps[1].with).unwrap();
         order
@@ -184,6 +185,22 @@ impl Shop {
         agent.crash().await;
         let agent = Agent::of_strangers(data.path(), TOML).await;
         Self { data, agent, manifests, expires }
+    }
+
+    /// Lets the host remember that it began another step of the order's plan.
+    fn begun(&self, order: Order) -> Order {
+        let plan = Digest::of(order.plan.canonical().as_bytes());
+        let (now, target) = (Timestamp::now(), office::host());
+        let act = json!({"policy": "plants/web", "target": target, "rung": order.plan.rung, "plan": plan, "step": 0,
+            "at": now, "recovery": true, "until": now});
+        let begin = |held: &mut Ledger| {
+            let mut ledger = serde_json::to_value(&*held).unwrap();
+            ledger["acts"].as_array_mut().unwrap().push(act);
+            *held = serde_json::from_value(ledger).unwrap();
+            Ok(true)
+        };
+        self.beliefs().note(begin).unwrap().unwrap();
+        order
     }
 
     fn beliefs(&self) -> &Beliefs {
@@ -383,7 +400,9 @@ async fn a_cool_down_holds_other_plans_and_spares_recovery_and_dry_runs() {
         order.plan.dry_run = true;
     });
     shop.succeeds(dry).await;
-    let finally = shop.finally("finally").edit(|order| order.plan.plan = "first".to_owned());
+    let never_begun = shop.finally("never-begun", "plain");
+    shop.refuses(never_begun, "its cool-down lasts until").await;
+    let finally = shop.finally("finally", "plain").edit(|order| order.plan.plan = "first".to_owned());
     shop.succeeds(finally).await;
     assert_eq!(shop.marks(), 2);
 }
@@ -396,7 +415,10 @@ async fn a_closed_calendar_holds_what_starts_and_spares_recovery() {
     let mut shop = Shop::with("web", "1h", other).await;
     let order = shop.order("a", "plain");
     shop.refuses(order, "calendar plants/hours is closed until").await;
-    let finally = shop.finally("b");
+    let never_begun = shop.finally("b", "plain");
+    shop.refuses(never_begun, "calendar plants/hours is closed until").await;
+    let finally = shop.begun(shop.finally("c", "plain"));
+    let mut shop = shop.restart().await;
     shop.succeeds(finally).await;
 }
 
@@ -420,6 +442,11 @@ async fn an_approval_counts_by_role_plan_and_choice() {
     shop.refuses_as_it_is(borrowed, "have been changed").await;
     let good = shop.order("good", "careful").approved(&OFFICE.noor, role);
     shop.succeeds(good).await;
+    // The end of a plan that was begun here needs none any more; that of any other is a step like the rest.
+    let never_begun = shop.finally("never-begun", "careful");
+    shop.refuses(never_begun, "is not approved").await;
+    let finally = shop.finally("finally", "careful").edit(|order| order.plan.plan = "good".to_owned());
+    shop.succeeds(finally).await;
 }
 
 #[tokio::test]
@@ -458,7 +485,9 @@ async fn a_clock_that_is_off_begins_nothing_but_recovery() {
     shop.agent.clock.learn(controller.as_millisecond(), std::time::Instant::now());
     let order = shop.order("a", "plain");
     shop.refuses(order, "ahead of the controller's").await;
-    let finally = shop.finally("b");
+    let never_begun = shop.finally("never-begun", "plain");
+    shop.refuses(never_begun, "ahead of the controller's").await;
+    let finally = shop.begun(shop.finally("b", "plain"));
     shop.succeeds(finally).await;
     shop.agent.clock.learn(Timestamp::now().as_millisecond(), std::time::Instant::now());
     let order = shop.order("c", "plain");
@@ -478,7 +507,9 @@ async fn a_clock_that_went_back_begins_nothing_but_recovery() {
     let mut shop = shop.restart().await;
     let order = shop.order("a", "plain");
     shop.refuses(order, "has been here already").await;
-    let finally = shop.finally("b");
+    let never_begun = shop.finally("never-begun", "plain");
+    shop.refuses(never_begun, "has been here already").await;
+    let finally = shop.begun(shop.finally("b", "plain"));
     shop.succeeds(finally).await;
 }
 

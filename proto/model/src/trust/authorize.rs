@@ -49,6 +49,8 @@ pub struct Belief<'a> {
     pub root: &'a Believed,
     /// The highest version of each namespace's set that it has seen.
     pub set_versions: &'a BTreeMap<ObjectName, u64>,
+    /// Whether it has begun a step of the plan that it is asked about.
+    pub begun: bool,
     /// The time.
     pub now: Timestamp,
     /// The zone of times in `allowed_signers` that have no `Z`.
@@ -136,7 +138,9 @@ pub struct Warrant {
     pub choice: Option<String>,
     /// What this host said that it would touch, when that was approved.
     pub preview: Option<Digest>,
-    /// Whether it is recovery: undo, and the steps of `finally`. Calendars and cool-downs do not hold it back.
+    /// Whether it is recovery: undo, and the steps of `finally` where the host has begun a step of the plan. Calendars
+    /// and cool-downs do not hold it back. Where nothing was begun there is nothing to bring to its end, and a step of
+    /// `finally` is one like any other.
     pub recovery: bool,
 }
 
@@ -179,7 +183,7 @@ pub fn authorize_knowing(belief: &Belief<'_>, order: &Order<'_>, known: &mut Kno
     let late = check_set(belief, order, &verified)?;
     let evidence = Evidence::read(&verified, order.manifests, known)?;
     let (plan, step) = exact(belief, order)?;
-    let recovery = order.undo || step.finally;
+    let recovery = order.undo || (step.finally && belief.begun);
     if let Some(expired) = late.filter(|_| !recovery) {
         return Err(expired);
     }

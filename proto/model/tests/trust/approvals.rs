@@ -114,4 +114,6 @@ fn looking_and_recovery_need_no_approval() {
     Case { preview_only: true, ..case.clone() }.authorize().unwrap();
     Case { undo: true, ..case }.authorize().unwrap();
     Case::in_mode("propose").finally().authorize().unwrap();
+    let never_begun = Case { begun: false, ..Case::in_mode("propose").finally() };
+    denied!(never_begun.authorize(), Denied::NotApproved { .. });
 }

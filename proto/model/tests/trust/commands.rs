@@ -78,6 +78,9 @@ fn an_expired_set_lets_nothing_start_and_what_was_begun_end() {
         assert!(at(&recovery, "2027-11-01T23:59:59Z").authorize().unwrap().recovery);
         denied!(at(&recovery, "2027-11-02T00:00:00Z").authorize(), Denied::Expired { .. });
     }
+    let never_begun = Case { begun: false, ..Case::new().finally() };
+    assert!(!at(&never_begun, "2027-10-31T23:59:59Z").authorize().unwrap().recovery);
+    denied!(at(&never_begun, "2027-11-01T00:00:00Z").authorize(), Denied::Expired { .. });
 }
 
 #[test]

@@ -120,6 +120,7 @@ pub(crate) struct Case {
     pub(crate) labels: Labels,
     pub(crate) root: TrustRoot,
     pub(crate) set_versions: BTreeMap<ObjectName, u64>,
+    pub(crate) begun: bool,
     pub(crate) now: Timestamp,
     pub(crate) set: PolicySet,
     pub(crate) signed_by: Vec<(Person, &'static str)>,
@@ -169,6 +170,7 @@ impl Case {
             labels: labels("role=web"),
             root: root(),
             set_versions: [(name("plants"), 7)].into(),
+            begun: true,
             now: NOW.parse().unwrap(),
             set: PolicySet {
                 installation: "shop".to_owned(),
@@ -288,6 +290,7 @@ impl Case {
             labels: &self.labels,
             root,
             set_versions: &self.set_versions,
+            begun: self.begun,
             now: self.now,
             zone: &UTC,
         }
