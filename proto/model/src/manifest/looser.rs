@@ -152,7 +152,7 @@ fn policy(found: &mut Found, old: &Policy, new: &Policy) {
     trigger(found, &old.trigger, &new.trigger);
     signals(found, old, new);
     values(found, old, new);
-    found.inside("ladder", |found| ladder::compare(found, &old.ladder, &new.ladder));
+    found.inside("ladder", |found| ladder::compare(found, old, new));
     found.inside("guards", |found| guards(found, &old.guards, &new.guards));
 }
 

@@ -2,16 +2,18 @@
 
 use super::Found;
 use crate::{
-    policy::{ApprovalRule, Once, Rollout, Rung, Step},
+    policy::{ApprovalRule, Mode, Once, Policy, Rollout, Rung, Step},
     selector::Placement,
     unit::duration_text,
 };
 
 /// Compares ladders.
-pub(super) fn compare(found: &mut Found, old: &[Rung], new: &[Rung]) {
-    for new in new {
-        match old.iter().find(|old| old.name == new.name) {
-            Some(old) => found.inside(&new.name, |found| rung(found, old, new)),
+pub(super) fn compare(found: &mut Found, old: &Policy, new: &Policy) {
+    // What is proposed without a rule of its own takes a signed approval of any operator.
+    let was_proposed = old.mode == Mode::Propose;
+    for new in &new.ladder {
+        match old.ladder.iter().find(|old| old.name == new.name) {
+            Some(old) => found.inside(&new.name, |found| rung(found, old, new, was_proposed)),
             None => {
                 let actions: Vec<&str> = new.steps.iter().map(|step| step.action.as_str()).collect();
                 found.note(&new.name, "no such rung", actions.join(", "));
@@ -20,7 +22,7 @@ pub(super) fn compare(found: &mut Found, old: &[Rung], new: &[Rung]) {
     }
 }
 
-fn rung(found: &mut Found, old: &Rung, new: &Rung) {
+fn rung(found: &mut Found, old: &Rung, new: &Rung, was_proposed: bool) {
     removed(found, "if", old.only_if.is_some(), new.only_if.is_some());
     found.shortens("after", old.after.unwrap_or_default(), new.after.unwrap_or_default());
     if old.after.is_some() && new.after.is_some() && old.unless.is_none() && new.unless.is_some() {
@@ -35,7 +37,13 @@ fn rung(found: &mut Found, old: &Rung, new: &Rung) {
     steps(found, "do", &old.steps, &new.steps);
     steps(found, "finally", &old.finally, &new.finally);
     found.inside("rollout", |found| rollout(found, &old.rollout, &new.rollout));
-    found.inside("approval", |found| approval(found, old.approval.as_ref(), new.approval.as_ref()));
+    found.inside("approval", |found| {
+        let was_signed = old.approval.as_ref().map_or(was_proposed, |rule| rule.signed);
+        if was_signed && new.approval.as_ref().is_some_and(|rule| !rule.signed) {
+            found.note("signed", "hosts count signatures", "hosts take the controller's word");
+        }
+        approval(found, old.approval.as_ref(), new.approval.as_ref());
+    });
     match (&old.verify, &new.verify) {
         (Some(old), None) => found.note("verify", old.that.text.clone(), "none"),
         (Some(old), Some(new)) => {

@@ -123,6 +123,11 @@ fn what_bounds_a_policy_less_is_told() {
         ("count: 2", "count: 1", "ladder.restart.approval.count: 2 → 1"),
         ("approval: { role", "approval: { if: signal.long, role", "ladder.restart.approval.if: always → signal.long"),
         ("expires: 15m", "expires: 1h", "ladder.restart.approval.expires: 15m → 1h"),
+        (
+            "expires: 15m,",
+            "expires: 15m, signed: false,",
+            "ladder.restart.approval.signed: hosts count signatures → hosts take the controller's word",
+        ),
         ("stable: 30s", "stable: 10s", "ladder.restart.verify.stable: 30s → 10s"),
         ("within: 60s", "within: 5m", "ladder.restart.verify.within: 1m → 5m"),
         ("cooldown: 30m", "cooldown: 1m", "guards.cooldown: 30m → 1m"),
@@ -168,6 +173,18 @@ fn what_is_done_besides_is_told() {
         change(POLICY, "- name: restart", "- name: again"),
         ["ladder.again: no such rung → service.restart"],
         "a rung by another name is another one"
+    );
+    let rule = "      approval: { role: shop, count: 2, expires: 15m, choices: [restart, reject] }\n";
+    let without = POLICY.replace(rule, "");
+    let (verify, unsigned) = ("      verify:", "      approval: { role: shop, signed: false }\n      verify:");
+    assert_eq!(
+        change(&without, verify, unsigned),
+        ["ladder.restart.approval.signed: hosts count signatures → hosts take the controller's word"],
+        "what is proposed without a rule asks for a signature"
+    );
+    assert!(
+        change(&without.replace("mode: propose", "mode: enforce"), verify, unsigned).is_empty(),
+        "nobody was asked"
     );
     let policy = read(POLICY);
     assert_eq!(looser(None, Some(&policy))[0].to_string(), "mode: no policy → propose");
