@@ -6,11 +6,14 @@
 mod controller;
 #[path = "evil/orders.rs"]
 mod orders;
+#[path = "evil/probes.rs"]
+mod probes;
 
 use std::{fs, path::Path, time::Duration};
 
 use controller::Evil;
 use orders::{Order, Signed};
+use probes::{Probes, only_error};
 use quell_model::{
     manifest::{self, File},
     trust::LabelChange,
@@ -130,8 +133,38 @@ fn a_stolen_controller_has_no_effect_outside_what_people_signed() {
     let relabelled = v1::Command { idempotency_key: "relabelled".to_owned(), ..made_out };
     refused(&shop, "db1", "relabelling", relabelled, "its own labels");
 
+    measures_nothing(&shop, &evil, &new);
     replays(&mut shop, &evil, &good);
     planted_at_join(&shop, &evil);
+}
+
+/// Probes that read the host and that nobody signed for it: a program, a file and a log.
+fn measures_nothing(shop: &Shop, evil: &Evil, new: &Signed) {
+    let secret = shop.scratch.path().join("secret");
+    fs::write(&secret, "THE SECRET\n").unwrap();
+    let (thief, before) = (Probes::of_the_thief(&shop.scratch.path().join("marks"), &secret), shop.marks());
+    let attempts = [
+        ("unsigned", vec![]),
+        ("signed by itself", vec![thief.forged(evil)]),
+        ("slipped into a set", vec![thief.behind(new)]),
+        ("another's list", vec![Probes::signed(new, "kept").behind(new)]),
+    ];
+    for (what, signed) in attempts {
+        let samples = thief.assign(evil, "web1", what, signed);
+        for sample in &samples {
+            let error = only_error(sample).unwrap_or_else(|| panic!("{what} was measured: {sample:?}"));
+            assert!(error.contains("nobody signed this probe"), "{what}: {error}");
+        }
+        let tail = evil.tail("web1", &format!("{what} log"));
+        assert!(tail.lines.is_empty() && !tail.error.is_empty(), "{what}: {tail:?}");
+        assert_eq!(shop.marks(), before, "{what} ran a program");
+    }
+    // What people signed is measured, on the host that they meant.
+    let kept = Probes::signed(new, "kept");
+    let measured = kept.assign(evil, "web1", "kept", vec![kept.behind(new)]);
+    assert!(only_error(&measured[0]).is_none(), "{measured:?}");
+    let elsewhere = kept.assign(evil, "db1", "kept", vec![kept.behind(new)]);
+    assert!(only_error(&elsewhere[0]).is_some_and(|error| error.contains("nobody signed")), "{elsewhere:?}");
 }
 
 /// A captured command again: at once, under another key, later, after a restart of the agent.

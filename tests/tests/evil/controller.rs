@@ -5,7 +5,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Condvar, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -24,8 +24,8 @@ use quell_link::{
 };
 use quell_model::trust::TrustRoot;
 use quell_wire::v1::{
-    self, Acknowledge, AgentMessage, ControllerMessage, JoinRequest, JoinResponse, Outcome, RenewRequest,
-    RenewResponse, TrustRootStep, Welcome, agent_message::Body as Up, controller_message::Body as Down,
+    self, Acknowledge, AgentMessage, ControllerMessage, JoinRequest, JoinResponse, LogTail, Outcome, RenewRequest,
+    RenewResponse, Sample, TrustRootStep, Welcome, agent_message::Body as Up, controller_message::Body as Down,
 };
 use tokio::{net::TcpListener, runtime::Runtime, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -41,6 +41,8 @@ type Line = mpsc::Sender<Result<ControllerMessage, Status>>;
 struct Agents {
     lines: BTreeMap<String, Line>,
     outcomes: Vec<(String, Outcome)>,
+    samples: Vec<(String, Sample)>,
+    tails: Vec<(String, LogTail)>,
 }
 
 struct Shared {
@@ -49,6 +51,7 @@ struct Shared {
     agents: Mutex<Agents>,
     news: Condvar,
     joins: AtomicUsize,
+    generations: AtomicU64,
 }
 
 /// The stolen controller.
@@ -86,6 +89,7 @@ impl Evil {
             agents: Mutex::default(),
             news: Condvar::new(),
             joins: AtomicUsize::new(0),
+            generations: AtomicU64::new(1 << 32),
         });
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let stop = CancellationToken::new();
@@ -118,6 +122,35 @@ impl Evil {
     /// How many machines it has answered that wanted to join.
     pub(crate) fn joins(&self) -> usize {
         self.shared.joins.load(Ordering::SeqCst)
+    }
+
+    /// Counts what it assigns.
+    pub(crate) fn next_generation(&self) -> u64 {
+        self.shared.generations.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// Waits for the first sample of a probe.
+    pub(crate) fn sample(&self, host: &str, probe: &str) -> Sample {
+        let of = |agents: &Agents| {
+            agents
+                .samples
+                .iter()
+                .find(|(from, sample)| from == host && sample.probe == probe)
+                .map(|(_, one)| one.clone())
+        };
+        self.until(of, &format!("{host} says nothing of {probe}"))
+    }
+
+    /// Asks for the end of the log that a probe reads.
+    pub(crate) fn tail(&self, host: &str, probe: &str) -> LogTail {
+        let request_id = format!("tail {probe}");
+        let request = v1::LogRequest { request_id: request_id.clone(), probe: probe.to_owned(), lines: 100 };
+        self.say(host, Down::LogRequest(request));
+        let of = |agents: &Agents| {
+            let mut tails = agents.tails.iter();
+            tails.find(|(from, tail)| from == host && tail.request_id == request_id).map(|(_, one)| one.clone())
+        };
+        self.until(of, &format!("{host} does not answer {request_id}"))
     }
 
     /// Waits until an agent has said hello.
@@ -194,6 +227,10 @@ impl AgentService for Services {
                 match message.body {
                     Some(Up::Hello(_)) => drop(agents.lines.insert(name.clone(), down.clone())),
                     Some(Up::Outcome(outcome)) => agents.outcomes.push((name.clone(), outcome)),
+                    Some(Up::Samples(batch)) => {
+                        agents.samples.extend(batch.samples.into_iter().map(|sample| (name.clone(), sample)));
+                    }
+                    Some(Up::LogTail(tail)) => agents.tails.push((name.clone(), tail)),
                     _ => {}
                 }
                 shared.news.notify_all();

@@ -39,6 +39,13 @@ impl Signed {
     }
 }
 
+impl Signed {
+    /// The canonical text of a manifest in it.
+    pub(crate) fn manifest(&self, key: &str) -> String {
+        self.manifests[key].clone()
+    }
+}
+
 /// An order that is not made out yet.
 pub(crate) struct Order {
     set: Signed,
