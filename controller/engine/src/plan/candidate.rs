@@ -257,11 +257,15 @@ fn finish(
     dry_run: bool,
 ) -> Candidate {
     let mut commands = Vec::new();
-    for step in steps {
-        let sizes = if step.finally { vec![u32::MAX] } else { plan.waves.clone() };
-        for (wave, hosts) in chunks(&step.hosts, &sizes).into_iter().enumerate() {
+    for step in steps.iter().filter(|step| !step.finally) {
+        for (wave, hosts) in chunks(&step.hosts, &plan.waves).into_iter().enumerate() {
             commands.extend(hosts.iter().map(|host| command(&plan, step, wave, host, yield_to, dry_run)));
         }
+    }
+    let waves = LastWaves::of(&commands);
+    for step in steps.iter().filter(|step| step.finally) {
+        let back = |host| command(&plan, step, waves.of_host(host), host, yield_to, dry_run);
+        commands.extend(step.hosts.iter().map(back));
     }
     commands.sort_by(|one, other| {
         let place = |command: &CommandRow| (command.finally, command.wave, command.step);
@@ -294,6 +298,28 @@ fn finish(
         command.idempotency_key = Digest::of(key.as_bytes()).to_string();
     }
     Candidate { plan, commands }
+}
+
+/// When hosts are brought back by `finally`: each as soon as the last wave that acts on it has acted, so that no later
+/// wave finds it missing; one that the plan does not act on (a balancer) at the end of all.
+struct LastWaves {
+    of_hosts: BTreeMap<HostName, usize>,
+    last: usize,
+}
+
+impl LastWaves {
+    fn of(steps: &[CommandRow]) -> Self {
+        let mut of_hosts = BTreeMap::new();
+        for step in steps {
+            let wave: &mut usize = of_hosts.entry(step.host.clone()).or_default();
+            *wave = step.wave.max(*wave);
+        }
+        Self { last: of_hosts.values().copied().max().unwrap_or(0), of_hosts }
+    }
+
+    fn of_host(&self, host: &HostName) -> usize {
+        self.of_hosts.get(host).copied().unwrap_or(self.last)
+    }
 }
 
 /// The limit of disturbance in hosts, fixed now: the smaller of the share, rounded down but at least 1, and the number.

@@ -1,5 +1,5 @@
-//! Carrying a plan out: wave by wave, step by step, until it is done or has failed once too often; then undo, then
-//! whatever runs in any case.
+//! Carrying a plan out: wave by wave, step by step, each wave's `finally` after its steps, until it is done or has failed
+//! once too often; then undo, then what of `finally` is left.
 //!
 //! Within a wave a step begins when the one before has ended on all of the wave's hosts, so what is in flight never
 //! exceeds the wave. A host on which a step failed is skipped by the later ones; the others go on.
@@ -57,8 +57,13 @@ pub(super) fn advance(turn: &mut Turn<'_>, id: PlanId) -> Option<Timestamp> {
         {
             None
         }
-        Stage::Undo | Stage::Finally => {
-            send_first_group(turn, &plan, &commands);
+        Stage::Undo => {
+            send_first_group(turn, &plan, &commands, |command| command.undoes.is_some());
+            turn.touch(Subject::Plan(id));
+            None
+        }
+        Stage::Finally => {
+            bring_back(turn, &plan, &commands, usize::MAX);
             turn.touch(Subject::Plan(id));
             None
         }
@@ -194,6 +199,10 @@ pub(crate) fn word(kind: OutcomeKind) -> &'static str {
 fn next_steps(turn: &mut Turn<'_>, plan: &PlanRow, commands: &[Arc<CommandRow>]) -> Option<Timestamp> {
     let first = commands.iter().find(|command| command.state == CommandState::Waiting && !command.finally)?;
     if first.wave > plan.wave {
+        if bring_back(turn, plan, commands, plan.wave) {
+            turn.touch(Subject::Plan(plan.id));
+            return None;
+        }
         if is_enough(turn, plan, commands) {
             return None;
         }
@@ -285,25 +294,46 @@ impl<'a> Earlier<'a> {
     }
 }
 
-/// Sends the first group of waiting commands of the undo or of what runs in any case.
-fn send_first_group(turn: &mut Turn<'_>, plan: &PlanRow, commands: &[Arc<CommandRow>]) {
-    let waiting = |command: &&Arc<CommandRow>| command.state == CommandState::Waiting;
-    let Some(first) = commands
-        .iter()
-        .filter(waiting)
-        .find(|command| command.undoes.is_some())
-        .or_else(|| commands.iter().find(waiting))
-    else {
-        return;
+/// Begins what `finally` wants for the waves up to one, and leaves it out for the hosts that nothing was begun on; says
+/// whether there was any.
+fn bring_back(turn: &mut Turn<'_>, plan: &PlanRow, commands: &[Arc<CommandRow>], wave: usize) -> bool {
+    let is_due =
+        |command: &CommandRow| command.finally && command.wave <= wave && command.state == CommandState::Waiting;
+    let untouched = untouched(commands);
+    let (left_out, due): (Vec<_>, Vec<_>) =
+        commands.iter().filter(|command| is_due(command)).partition(|command| untouched.contains(&command.host));
+    for command in &left_out {
+        end_unsent(turn, command, OutcomeKind::Skipped, "nothing was begun on the host");
+    }
+    if left_out.is_empty() {
+        send_first_group(turn, plan, commands, is_due);
+    }
+    !(left_out.is_empty() && due.is_empty())
+}
+
+/// The hosts that the plan was to act on, and on which nothing of it was begun.
+fn untouched(commands: &[Arc<CommandRow>]) -> HashSet<&HostName> {
+    let steps = || commands.iter().filter(|command| !command.finally && command.undoes.is_none());
+    let was_begun = |command: &&Arc<CommandRow>| {
+        let ended = command.outcome.as_ref().map(|outcome| outcome.kind);
+        command.sent_at.is_some() && !matches!(ended, Some(OutcomeKind::Refused | OutcomeKind::NotStarted))
     };
-    let group: Vec<Arc<CommandRow>> = commands
-        .iter()
-        .filter(waiting)
-        .filter(|command| command.step == first.step && command.undoes.is_some() == first.undoes.is_some())
-        .cloned()
-        .collect();
-    for command in group {
-        send(turn, plan, &command);
+    let touched: HashSet<&HostName> = steps().filter(was_begun).map(|command| &command.host).collect();
+    steps().map(|command| &command.host).filter(|host| !touched.contains(host)).collect()
+}
+
+/// Sends the first step of those that wait, on all of its hosts.
+fn send_first_group(
+    turn: &mut Turn<'_>,
+    plan: &PlanRow,
+    commands: &[Arc<CommandRow>],
+    wanted: impl Fn(&CommandRow) -> bool,
+) {
+    let mut waiting =
+        commands.iter().filter(|command| command.state == CommandState::Waiting && wanted(command)).peekable();
+    let Some(step) = waiting.peek().map(|command| command.step) else { return };
+    for command in waiting.filter(|command| command.step == step) {
+        send(turn, plan, command);
     }
 }
 

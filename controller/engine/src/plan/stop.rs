@@ -23,11 +23,11 @@ use crate::{
 /// A rung of which nothing was begun is tried so often before it counts as failed.
 const TRIES: usize = 3;
 
-/// Stops the plan after one failure more than it may have.
+/// Stops the plan after one failure more than it may have; a host that `finally` did not bring back has failed too.
 pub(super) fn stop_after_errors(turn: &mut Turn<'_>, plan: &PlanRow, commands: &[Arc<CommandRow>]) {
     let failed: std::collections::BTreeSet<_> = commands
         .iter()
-        .filter(|command| !command.finally && command.undoes.is_none() && has_failed(command))
+        .filter(|command| command.undoes.is_none() && has_failed(command))
         .map(|command| &command.host)
         .collect();
     if failed.len() > plan.max_errors as usize {

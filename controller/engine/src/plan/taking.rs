@@ -1,5 +1,5 @@
 //! Which hosts a plan takes out of service: at the moment, and when it goes on. A rollout takes its hosts wave by wave
-//! and gives them back; what `finally` brings back is taken until the end.
+//! and gives them back; one that `finally` brings back is taken until it has.
 
 use std::collections::BTreeSet;
 
@@ -32,16 +32,17 @@ pub(crate) fn now(state: &State, plan: &PlanRow, now: Timestamp) -> BTreeSet<Hos
     commands.clone().filter(is_at_it).map(|command| command.host.clone()).chain(kept(commands)).collect()
 }
 
-/// The hosts that stay taken between waves: those that `finally` brings back, and those on which a step went wrong.
+/// The hosts that stay taken between waves: those that `finally` has not brought back yet, and those on which a step, or
+/// bringing back, went wrong.
 fn kept<'c>(commands: impl Iterator<Item = &'c CommandRow> + Clone) -> BTreeSet<HostName> {
-    let steps: BTreeSet<&HostName> =
-        commands.clone().filter(|command| is_step(command)).map(|command| &command.host).collect();
-    let is_kept = |command: &&CommandRow| {
-        if command.finally {
-            return command.state != CommandState::Ended && steps.contains(&command.host);
-        }
-        let ended = command.outcome.as_ref().map(|outcome| outcome.kind);
-        matches!(ended, Some(OutcomeKind::Failed | OutcomeKind::Unknown))
+    let begun: BTreeSet<&HostName> = commands
+        .clone()
+        .filter(|command| is_step(command) && command.sent_at.is_some())
+        .map(|command| &command.host)
+        .collect();
+    let is_kept = |command: &&CommandRow| match command.outcome.as_ref().map(|outcome| outcome.kind) {
+        None => command.finally && begun.contains(&command.host),
+        Some(kind) => matches!(kind, OutcomeKind::Failed | OutcomeKind::Unknown),
     };
     commands.filter(is_kept).map(|command| command.host.clone()).collect()
 }

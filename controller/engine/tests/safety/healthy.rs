@@ -111,14 +111,46 @@ fn a_member_that_was_lost_meanwhile_holds_the_next_wave_until_it_is_back() {
     assert_eq!(restarted(&world).len(), 3, "{}", world.story());
 }
 
+fn drained(keep_healthy: u32) -> String {
+    policy("sweep", keep_healthy, "[1]")
+        .replace("      rollout:", "      finally: [{ action: exec, with: { argv: [/bin/undrain] } }]\n      rollout:")
+}
+
 #[test]
-fn members_that_finally_brings_back_are_all_taken_until_the_end() {
-    let drained = policy("sweep", 1, "[1]")
-        .replace("      rollout:", "      finally: [{ action: exec, with: { argv: [/bin/undrain] } }]\n      rollout:");
-    let mut world = wrong(&drained);
-    world.run("2m");
-    assert!(world.sent().is_empty(), "{}", world.story());
+fn members_that_finally_brings_back_are_taken_one_after_the_other() {
+    let mut world = wrong(&drained(2));
+    world.run("10m");
+    let mut sent: Vec<_> = world.state.commands.values().filter(|command| command.sent_at.is_some()).collect();
+    sent.sort_by_key(|command| command.fence);
+    let order: Vec<(&str, bool)> = sent.iter().map(|command| (command.host.as_str(), command.finally)).collect();
+    let wanted = [("web1", false), ("web1", true), ("web2", false), ("web2", true), ("web3", false), ("web3", true)];
+    assert_eq!(order, wanted, "{}", world.story());
+}
+
+#[test]
+fn a_member_that_could_not_be_brought_back_counts_and_fails() {
+    let fails = |world: &mut World| {
+        world.on("exec", |order, _| if order.finally { Done::failed("still drained") } else { Done::ok() });
+        world.run("1m");
+        assert_eq!(restarted(world), ["web1".to_owned()].into(), "{}", world.story());
+    };
+    let mut world = wrong(&drained(2));
+    fails(&mut world);
     assert_eq!(held_by(&world), "keepHealthy", "{}", world.story());
+    let mut world = wrong(&drained(1).replace("maxErrors: 1", "maxErrors: 0"));
+    fails(&mut world);
+    assert!(world.plans_in(PlanState::Failed)[0].verification.contains("still drained"), "{}", world.story());
+}
+
+#[test]
+fn what_was_not_begun_is_not_brought_back() {
+    let mut world = wrong(&drained(2));
+    world.on("exec", |order, _| if order.finally { Done::ok() } else { Done::failed("exit 1") });
+    world.run("2m");
+    let back = world.state.commands.values().filter(|command| command.finally && command.sent_at.is_some());
+    let back: BTreeSet<String> = back.map(|command| command.host.to_string()).collect();
+    assert_eq!(back, restarted(&world), "{}", world.story());
+    assert_eq!(back.len(), 1, "{}", world.story());
 }
 
 #[test]
