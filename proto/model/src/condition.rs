@@ -21,7 +21,7 @@ pub(crate) mod nearest;
 mod parse;
 mod reads;
 mod span;
-mod stack;
+pub(crate) mod stack;
 mod tree;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -207,6 +207,7 @@ impl Condition {
             let tree = Arc::new(compiler.boolean(&root)?);
             Ok(Self { text: text.to_owned(), tree, names: Arc::new(compiler.into_names()) })
         })
+        .unwrap_or_else(|why| Err(Error::whole(why)))
     }
 
     /// Judges it.
@@ -272,6 +273,7 @@ impl Expression {
             }
             Ok(Self { text: text.to_owned(), tree: Arc::new(tree), names: Arc::new(compiler.into_names()) })
         })
+        .unwrap_or_else(|why| Err(Error::whole(why)))
     }
 
     /// Evaluates it. Captured text that stands alone comes as the sample has it.

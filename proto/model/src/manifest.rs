@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::{digest, policy::Manifest, probe::Probe};
+use crate::{condition::stack, digest, policy::Manifest, probe::Probe};
 
 pub(crate) mod check;
 mod fill;
@@ -135,12 +135,14 @@ fn json(text: &str) -> Result<Node, Vec<Error>> {
 
 fn manifest(document: &Node) -> Result<Parsed, Vec<yaml::Fault>> {
     let canonical = digest::canonical(&document.to_json());
-    let report = Report::default();
-    let manifest = check::manifest(document, digest::Digest::of(canonical.as_bytes()), &report);
-    match manifest {
-        Some(manifest) if report.is_clean() => Ok(Parsed { manifest, canonical }),
-        _ => Err(report.into_faults()),
-    }
+    let digest = digest::Digest::of(canonical.as_bytes());
+    let checked = stack::with_room(|| {
+        let report = Report::default();
+        let manifest = check::manifest(document, digest, &report);
+        manifest.filter(|_| report.is_clean()).ok_or_else(|| report.into_faults())
+    });
+    let manifest = checked.unwrap_or_else(|why| Err(vec![(document.place, why)]))?;
+    Ok(Parsed { manifest, canonical })
 }
 
 #[cfg(test)]

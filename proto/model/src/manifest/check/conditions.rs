@@ -1,6 +1,9 @@
 //! Compiling conditions where they stand, and the names that a text fills in.
 
-use std::collections::BTreeSet;
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use crate::{
     condition::{self, Condition, Declared, Expression},
@@ -13,12 +16,18 @@ pub(super) struct Context<'a> {
     pub(super) declared: Declared<'a>,
     /// Set when the target is the fleet: the probes that give a value for each host, which only a quorum can judge.
     pub(super) per_host: Option<BTreeSet<String>>,
+    /// Conditions of the ladder by their texts: rungs often say the same, and parsing it once is enough.
+    pub(super) known: Option<RefCell<BTreeMap<String, Condition>>>,
 }
 
 impl<'a> Context<'a> {
     /// The same for conditions of rungs, which also know `plan`, `outcome` and `ledger`.
     pub(super) fn in_rung(&self) -> Self {
-        Self { declared: Declared { in_rung: true, ..self.declared.clone() }, per_host: self.per_host.clone() }
+        Self {
+            declared: Declared { in_rung: true, ..self.declared.clone() },
+            per_host: self.per_host.clone(),
+            known: Some(RefCell::default()),
+        }
     }
 
     /// The same for a signal with a quorum, which judges each host by itself.
@@ -33,7 +42,7 @@ impl<'a> Context<'a> {
 
     /// The condition that a node holds.
     pub(super) fn condition_at(&self, object: &Object<'a>, field: &str, node: &Node) -> Option<Condition> {
-        let condition = self.compile(object, field, node, Condition::compile)?;
+        let condition = self.compile(object, field, node, |text, declared| self.compile_once(text, declared))?;
         self.refuse_per_host(object, node, condition.probes());
         Some(condition)
     }
@@ -44,6 +53,16 @@ impl<'a> Context<'a> {
         let expression = self.compile(object, field, node, Expression::compile)?;
         self.refuse_per_host(object, node, expression.probes());
         Some(expression)
+    }
+
+    fn compile_once(&self, text: &str, declared: &Declared<'_>) -> Result<Condition, condition::Error> {
+        let Some(known) = &self.known else { return Condition::compile(text, declared) };
+        if let Some(condition) = known.borrow().get(text) {
+            return Ok(condition.clone());
+        }
+        let condition = Condition::compile(text, declared)?;
+        known.borrow_mut().insert(text.to_owned(), condition.clone());
+        Ok(condition)
     }
 
     fn compile<T>(

@@ -51,6 +51,7 @@ pub(super) fn policy(head: Option<Head>, spec: &Object<'_>) -> Option<Policy> {
             ..Declared::default()
         },
         per_host: is_fleet.then(|| per_host(&probes)),
+        known: None,
     };
     let target = target_rule(target.as_ref(), element.clone(), &context);
     let allowed = one_of(spec);
@@ -238,7 +239,7 @@ fn values<'a>(
         });
         let Some(ready) = ready else { break };
         let (key, object) = pending.remove(ready);
-        let context = Context { declared: declared(known), per_host: context.per_host.clone() };
+        let context = Context { declared: declared(known), per_host: context.per_host.clone(), known: None };
         let is = context.expression(&object, "is");
         if let (Some(is), Some((name, values))) = (is, allowed.get_key_value(&key.text)) {
             ordered.push(ComputedValue { name: key.text.clone(), is, one_of: values.clone() });
@@ -246,7 +247,7 @@ fn values<'a>(
         }
     }
     for (_, object) in &pending {
-        let context = Context { declared: declared(&all), per_host: context.per_host.clone() };
+        let context = Context { declared: declared(&all), per_host: context.per_host.clone(), known: None };
         if context.expression(object, "is").is_some() {
             object.report.fault(object.place_of("is"), "the value needs itself, by way of others: break the circle");
         }
