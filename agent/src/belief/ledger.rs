@@ -142,8 +142,6 @@ pub(crate) struct Step<'a> {
     pub(crate) step: usize,
     /// Whether it takes an earlier one back.
     pub(crate) undo: bool,
-    /// When its set expires.
-    pub(crate) expires: Timestamp,
 }
 
 impl Step<'_> {
@@ -262,7 +260,7 @@ impl Ledger {
         }
         let warrant = step.warrant;
         let afterlife = if warrant.recovery { AFTERLIFE + RECOVERY } else { AFTERLIFE };
-        let afterlife = step.expires.checked_add(afterlife).unwrap_or(Timestamp::MAX);
+        let afterlife = warrant.set_expires.checked_add(afterlife).unwrap_or(Timestamp::MAX);
         if let Some(id) = &warrant.one_shot {
             self.one_shots.insert(id.clone(), Used { plan: step.plan, until: afterlife });
         }

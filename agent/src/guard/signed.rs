@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use quell_model::{
     digest::Digest,
     name::HostName,
-    trust::{Belief, Order, PolicySet, SignedSet, Warrant, approvals::Vote, authorize::Mandate},
+    trust::{Belief, Order, SignedSet, Warrant, approvals::Vote, authorize::Mandate},
 };
 use quell_wire::v1;
 use serde_json::{Map, Value as Json};
@@ -26,7 +26,6 @@ const LONGEST_REASON: usize = 1_000;
 pub(crate) struct Signed {
     pub(super) warrant: Arc<Warrant>,
     plan: Digest,
-    expires: Timestamp,
     pub(super) generation: u64,
 }
 
@@ -51,13 +50,7 @@ impl Signed {
 
     /// The order, as the ledger knows it.
     pub(super) fn step(&self, command: &v1::Command) -> Step<'_> {
-        Step {
-            warrant: &self.warrant,
-            plan: self.plan,
-            step: command.step as usize,
-            undo: command.undo,
-            expires: self.expires,
-        }
+        Step { warrant: &self.warrant, plan: self.plan, step: command.step as usize, undo: command.undo }
     }
 }
 
@@ -80,9 +73,7 @@ pub(crate) fn verify(beliefs: &Beliefs, command: &v1::Command, now: Timestamp) -
     };
     let order = evidence.order(command, beliefs.host());
     let warrant = beliefs.authorize(&believed, &order).map_err(|denied| because(&denied))?;
-    // It was read a moment ago, by the same rules.
-    let expires = PolicySet::parse(&evidence.set.bytes).map_err(|malformed| because(&malformed))?.expires;
-    Ok(Signed { warrant: Arc::new(warrant), plan: evidence.plan_hash, expires, generation: view.generation })
+    Ok(Signed { warrant: Arc::new(warrant), plan: evidence.plan_hash, generation: view.generation })
 }
 
 /// A refusal with the reason of the trust model, cut where somebody else's bytes make it long.

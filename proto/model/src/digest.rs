@@ -3,6 +3,8 @@
 //! Canonical means RFC 8785 (JSON Canonicalization Scheme): no white space, keys sorted by UTF-16 code units, numbers
 //! as ECMAScript prints them. Numbers in manifests are finite doubles, so one rule serves for all.
 
+mod canonical;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -72,63 +74,9 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// The canonical text of a JSON value, as RFC 8785 has it.
-pub fn canonical(value: &serde_json::Value) -> String {
-    let mut text = String::new();
-    write_value(&mut text, value);
-    text
-}
-
-fn write_value(text: &mut String, value: &serde_json::Value) {
-    match value {
-        serde_json::Value::Null => text.push_str("null"),
-        serde_json::Value::Bool(flag) => text.push_str(if *flag { "true" } else { "false" }),
-        // A JSON number without a double is one that serde_json itself could not have read.
-        serde_json::Value::Number(number) => text.push_str(&number_text(number.as_f64().unwrap_or(0.0))),
-        serde_json::Value::String(string) => write_string(text, string),
-        serde_json::Value::Array(items) => {
-            text.push('[');
-            for (index, item) in items.iter().enumerate() {
-                if index > 0 {
-                    text.push(',');
-                }
-                write_value(text, item);
-            }
-            text.push(']');
-        }
-        serde_json::Value::Object(members) => {
-            let mut members: Vec<_> = members.iter().collect();
-            members.sort_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
-            text.push('{');
-            for (index, (key, member)) in members.into_iter().enumerate() {
-                if index > 0 {
-                    text.push(',');
-                }
-                write_string(text, key);
-                text.push(':');
-                write_value(text, member);
-            }
-            text.push('}');
-        }
-    }
-}
-
-fn write_string(text: &mut String, string: &str) {
-    text.push('"');
-    for character in string.chars() {
-        match character {
-            '"' => text.push_str("\\\""),
-            '\\' => text.push_str("\\\\"),
-            '\u{8}' => text.push_str("\\b"),
-            '\t' => text.push_str("\\t"),
-            '\n' => text.push_str("\\n"),
-            '\u{c}' => text.push_str("\\f"),
-            '\r' => text.push_str("\\r"),
-            control if u32::from(control) < 0x20 => text.push_str(&format!("\\u{:04x}", u32::from(control))),
-            other => text.push(other),
-        }
-    }
-    text.push('"');
+/// The canonical text of plain data with text keys, as RFC 8785 has it.
+pub fn canonical<T: Serialize + ?Sized>(value: &T) -> String {
+    canonical::text(value).unwrap_or_else(|_| "null".to_owned())
 }
 
 /// A double as ECMAScript's `Number::toString` writes it (ECMA-262, 6.1.6.1.20), from the shortest digits that read
@@ -195,6 +143,55 @@ mod tests {
             canonical(&json!({"b": [true, null, 1.0], "a": "\u{1}\n\"\\/"})),
             r#"{"a":"\u0001\n\"\\/","b":[true,null,1]}"#
         );
+    }
+
+    #[test]
+    fn a_type_is_written_as_the_tree_of_it_would_be() {
+        #[derive(Serialize)]
+        enum Kind {
+            Plain,
+            One(u64),
+            Two(i8, char),
+            Named { b: (), a: f32 },
+        }
+        #[derive(Serialize)]
+        struct Inner {
+            z: Option<bool>,
+            a: Vec<Kind>,
+        }
+        #[derive(Serialize)]
+        struct Outer {
+            text: &'static str,
+            inner: Vec<Inner>,
+            numbers: std::collections::BTreeMap<u64, f64>,
+            #[serde(rename = "\u{fb33}\"")]
+            odd: std::collections::BTreeMap<String, i64>,
+            #[serde(rename = "\u{1f600}")]
+            after: u64,
+        }
+        let inner = |z| Inner {
+            z,
+            a: vec![Kind::Two(-8, 'x'), Kind::Named { b: (), a: 0.5 }, Kind::Plain, Kind::One(u64::MAX)],
+        };
+        let outer = Outer {
+            text: "\u{1}\u{8}\t\n\u{c}\r\"\\/é",
+            inner: vec![inner(Some(true)), inner(None)],
+            numbers: [(10, f64::NAN), (9, -0.0), (1 << 50, 1e21)].into(),
+            odd: [("b\\".to_owned(), i64::MIN), ("b".to_owned(), -1), ("a\u{1f600}".to_owned(), 1 << 53)].into(),
+            after: (1 << 53) + 1,
+        };
+        assert_eq!(
+            canonical(&outer),
+            concat!(
+                r#"{"inner":[{"a":[{"Two":[-8,"x"]},{"Named":{"a":0.5,"b":null}},"Plain",{"One":18446744073709552000}],"#,
+                r#""z":true},{"a":[{"Two":[-8,"x"]},{"Named":{"a":0.5,"b":null}},"Plain",{"One":18446744073709552000}],"#,
+                r#""z":null}],"numbers":{"10":null,"1125899906842624":1e+21,"9":0},"#,
+                r#""text":"\u0001\b\t\n\f\r\"\\/é","#,
+                "\"\u{1f600}\":9007199254740992,",
+                "\"\u{fb33}\\\"\":{\"a\u{1f600}\":9007199254740992,\"b\":-1,\"b\\\\\":-9223372036854776000}}"
+            )
+        );
+        assert_eq!(canonical(&outer), canonical(&serde_json::to_value(&outer).unwrap()));
     }
 
     #[test]

@@ -54,24 +54,25 @@ pub struct ExactPlan {
     pub run: Option<Digest>,
 }
 
-/// A step on one host.
+/// A step on one host. Its fields stand in the order of their names, as in canonical JSON, so that writing thousands of
+/// steps sorts nothing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PlannedStep {
-    /// Its place in the rung: the steps of `do`, then those of `finally`, from 0.
-    pub step: usize,
-    /// Its wave, from 0.
-    pub wave: usize,
+    /// The action.
+    pub action: String,
     /// Whether it is done in the end, whatever happened.
     pub finally: bool,
     /// Where.
     pub host: HostName,
-    /// The action.
-    pub action: String,
-    /// Its parameters, with every value filled in.
-    pub with: Map<String, serde_json::Value>,
+    /// Its place in the rung: the steps of `do`, then those of `finally`, from 0.
+    pub step: usize,
     /// How long it may take, milliseconds.
     pub timeout_ms: u64,
+    /// Its wave, from 0.
+    pub wave: usize,
+    /// Its parameters, with every value filled in.
+    pub with: Map<String, serde_json::Value>,
 }
 
 /// The key of a step on a host among the previews of a plan.
@@ -113,6 +114,5 @@ impl PlannedStep {
 
 /// Whether two sets of parameters are the same in canonical form.
 pub(crate) fn same(one: &Map<String, serde_json::Value>, other: &Map<String, serde_json::Value>) -> bool {
-    let text = |map: &Map<String, serde_json::Value>| canonical(&serde_json::Value::Object(map.clone()));
-    one == other || text(one) == text(other)
+    one == other || canonical(one) == canonical(other)
 }

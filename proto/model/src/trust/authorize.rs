@@ -118,6 +118,8 @@ pub struct Warrant {
     pub set_version: u64,
     /// Its digest. A second set with the same version and another digest is a fork.
     pub set_digest: Digest,
+    /// When it expires.
+    pub set_expires: Timestamp,
     /// Its identifier, when it is good for one plan only: this plan, and none with another hash.
     pub one_shot: Option<String>,
     /// Who signed it.
@@ -197,6 +199,7 @@ pub fn authorize_knowing(belief: &Belief<'_>, order: &Order<'_>, known: &mut Kno
         namespace: verified.set.namespace.clone(),
         set_version: verified.set.version,
         set_digest: verified.digest,
+        set_expires: verified.set.expires,
         one_shot: verified.set.one_shot.clone(),
         signers: verified.signers,
         mandate: granted.mandate,

@@ -23,8 +23,7 @@ pub struct Malformed {
 
 /// A document's canonical bytes.
 pub(crate) fn write<T: Serialize>(document: &T) -> String {
-    // The documents' types are plain data with text keys, which serde_json can always hold.
-    canonical(&serde_json::to_value(document).unwrap_or_default())
+    canonical(document)
 }
 
 /// Reads a document from its canonical bytes.
