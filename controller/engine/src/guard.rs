@@ -25,11 +25,15 @@ mod symptom;
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use quell_model::{name::HostName, policy::Rung};
+use quell_model::{
+    name::{HostName, Target},
+    policy::Rung,
+};
 
 use crate::{
+    plan::concern,
     scope::{Notes, Site, View},
-    state::{Hold, IncidentRow, PlanRow},
+    state::{Concern, Hold, IncidentRow, PlanRow},
     windows::Compiled,
 };
 
@@ -53,6 +57,29 @@ impl<'a> Context<'a> {
     /// A "no".
     fn no(&self, guard: &str, reason: impl Into<String>, until: Option<Timestamp>) -> Hold {
         Hold { guard: guard.to_owned(), reason: reason.into(), until, since: self.view.now }
+    }
+
+    /// The policies whose remedy the plan is, and their targets: its own, or those that a person's run concerns and that
+    /// act at all. A dry run is nobody's.
+    fn remedies(&self) -> Vec<(&'a Compiled, &'a Target)> {
+        let plan = self.plan;
+        if plan.dry_run {
+            return Vec::new();
+        }
+        let own = self.compiled.map(|compiled| (compiled, &plan.target));
+        let concerned = self
+            .concerns()
+            .flat_map(|(compiled, concern)| concern.targets.iter().map(move |target| (compiled, target)));
+        own.into_iter().chain(concerned).collect()
+    }
+
+    /// The policies that a person's run concerns and that act at all.
+    fn concerns(&self) -> impl Iterator<Item = (&'a Compiled, &'a Concern)> + use<'a> {
+        let view = self.view;
+        self.plan.concerns.iter().filter_map(move |concern| {
+            let compiled = view.windows.index.policy(&concern.policy)?;
+            concern::binds(view, &compiled.policy).then_some((&**compiled, concern))
+        })
     }
 
     /// Where conditions of the rung are judged.

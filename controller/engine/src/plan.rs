@@ -2,6 +2,7 @@
 //! when the world moves before they start, and carried to their end.
 
 mod candidate;
+pub(crate) mod concern;
 pub(crate) mod rollout;
 pub(crate) mod stop;
 pub(crate) mod taking;

@@ -81,7 +81,10 @@ impl Group {
     pub(crate) fn has(&self, plan: &PlanRow) -> bool {
         match &self.service {
             Some(service) => plan.services().any(|other| other == service),
-            None => plan.service.is_none() && plan.policy == self.policy,
+            None => {
+                let concerns = plan.concerns.iter().any(|concern| Some(&concern.policy) == self.policy.as_ref());
+                concerns || (plan.service.is_none() && plan.policy == self.policy)
+            }
         }
     }
 
@@ -89,7 +92,10 @@ impl Group {
     pub(crate) fn is_of(&self, row: &LedgerRow) -> bool {
         match &self.service {
             Some(service) => row.service.iter().chain(&row.also).any(|other| other == service),
-            None => row.service.is_none() && row.policy == self.policy,
+            None => {
+                let counts = self.policy.as_ref().is_some_and(|policy| row.is_of_policy(policy));
+                counts || (row.service.is_none() && row.policy == self.policy)
+            }
         }
     }
 }
@@ -110,6 +116,16 @@ pub(crate) fn group(view: View<'_>, plan: &PlanRow, compiled: Option<&Compiled>)
         (None, None) => "this run".to_owned(),
     };
     Group { name, members, service: plan.service.clone(), policy: plan.policy.clone() }
+}
+
+/// The group that a policy's plans disturb.
+pub(crate) fn of_compiled(view: View<'_>, compiled: &Compiled) -> Group {
+    let policy = &compiled.policy;
+    let service = policy.service.as_ref().map(|name| name.as_str().to_owned());
+    let found = service.as_ref().and_then(|name| find(view.state, Some(&policy.name.namespace), name));
+    let members = found.map_or_else(|| compiled.observers.clone(), |service| members(view.state, &service));
+    let name = service.as_ref().map_or_else(|| format!("policy {}", policy.name), |name| format!("service {name}"));
+    Group { name, members, service, policy: Some(policy.name.clone()) }
 }
 
 /// The group of one of the services that a plan disturbs.

@@ -37,7 +37,7 @@ pub use self::{
     manifest::StoredManifest,
     message::{Message, MessageState},
     operator::{OperatorRow, TokenRow},
-    plan::{AlsoDisturbed, DisturbLimit, Needs, PlanRow, PlanState, PlannedOnce, Vote},
+    plan::{AlsoDisturbed, Concern, DisturbLimit, Needs, PlanRow, PlanState, PlannedOnce, Vote},
     schedule::ScheduleRow,
     trust::{RunEvidence, SetRow, SignedDocument, TrustRow},
     verdict::{Hold, Verdict, VerdictRow},

@@ -21,6 +21,7 @@ mod safety {
     mod held;
     mod holds;
     mod knowing;
+    mod ledger;
     mod limits;
     mod lingering;
     mod people;

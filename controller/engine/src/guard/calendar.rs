@@ -9,15 +9,16 @@ pub(super) fn verdict(context: &Context<'_>) -> Option<Hold> {
     let state = context.view.state;
     let now = context.view.now;
     let namespace = context.plan.policy.as_ref().map(|policy| &policy.namespace);
-    let own = context.compiled.and_then(|compiled| compiled.policy.guards.calendar.as_ref());
+    let own = context.compiled.into_iter().chain(context.concerns().map(|(compiled, _)| compiled));
+    let own = own
+        .map(|compiled| &compiled.policy)
+        .filter_map(|policy| Some((policy.name.namespace.clone(), policy.guards.calendar.clone()?)));
     let of_services = context
         .plan
         .services()
         .filter_map(|name| service::find(state, namespace, name))
         .filter_map(|service| Some((service.name.namespace.clone(), service.calendar.clone()?)));
-    let wanted =
-        own.zip(namespace).map(|(name, namespace)| (namespace.clone(), name.clone())).into_iter().chain(of_services);
-    for (namespace, name) in wanted {
+    for (namespace, name) in own.chain(of_services) {
         let full = quell_model::name::FullName { namespace, name };
         let Some(stored) = state.manifests.get(&("Calendar".to_owned(), full.clone())) else {
             return Some(context.no("calendar", format!("calendar {full} does not exist: it counts as closed"), None));

@@ -19,11 +19,17 @@ pub(super) fn verdict(context: &Context<'_>) -> Option<Hold> {
         return None;
     }
     let own = service::group(context.view, plan, context.compiled);
-    exceeds(context, plan.disturb.as_ref(), &own).or_else(|| {
+    let of_services = || {
         plan.also.iter().find_map(|also| {
             exceeds(context, also.limit.as_ref(), &service::group_of(context.view, plan, &also.service))
         })
-    })
+    };
+    let of_policies = || {
+        context.concerns().find_map(|(compiled, concern)| {
+            exceeds(context, concern.disturb.as_ref(), &service::of_compiled(context.view, compiled))
+        })
+    };
+    exceeds(context, plan.disturb.as_ref(), &own).or_else(of_services).or_else(of_policies)
 }
 
 /// Whether the plan would disturb too many hosts of a group.

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use super::concern;
 use crate::{
     approval, breaker,
     id::{CommandId, IncidentId, PlanId},
@@ -50,13 +51,13 @@ pub(crate) struct Wanted<'a> {
 
 /// A step with its values filled in and its hosts resolved.
 #[derive(Debug, Clone)]
-struct ExactStep {
+pub(super) struct ExactStep {
     index: usize,
-    action: String,
-    with: serde_json::Map<String, serde_json::Value>,
-    hosts: Vec<HostName>,
+    pub(super) action: String,
+    pub(super) with: serde_json::Map<String, serde_json::Value>,
+    pub(super) hosts: Vec<HostName>,
     timeout: Duration,
-    finally: bool,
+    pub(super) finally: bool,
 }
 
 /// Makes the plan of a rung.
@@ -151,7 +152,9 @@ pub(crate) fn manual(view: View<'_>, order: Order, id: PlanId) -> Candidate {
         timeout: order.timeout,
         finally: false,
     };
-    finish(view, plan, &[step], None, RUN_DISTURB, &[], order.dry_run)
+    let mut candidate = finish(view, plan, &[step], None, RUN_DISTURB, &[], order.dry_run);
+    candidate.plan.concerns = concern::of_run(view, &candidate.plan, &candidate.commands);
+    candidate
 }
 
 fn blank(view: View<'_>, id: PlanId, target: Target) -> PlanRow {
@@ -189,6 +192,7 @@ fn blank(view: View<'_>, id: PlanId, target: Target) -> PlanRow {
         hosts: Vec::new(),
         service: None,
         also: Vec::new(),
+        concerns: Vec::new(),
         resources: Vec::new(),
         scheduled: false,
         onces: Vec::new(),
@@ -201,7 +205,7 @@ fn blank(view: View<'_>, id: PlanId, target: Target) -> PlanRow {
     }
 }
 
-fn exact_steps(
+pub(super) fn exact_steps(
     view: View<'_>,
     rung: &Rung,
     target: &Target,
@@ -276,11 +280,7 @@ fn finish(
     plan.hosts.dedup();
     plan.resources = commands
         .iter()
-        .flat_map(|command| {
-            command.resources.iter().map(|resource| {
-                if resource.starts_with("dns:") { resource.clone() } else { format!("{} {resource}", command.host) }
-            })
-        })
+        .flat_map(|command| command.resources.iter().map(|resource| resource_on(&command.host, resource)))
         .collect();
     plan.resources.sort();
     plan.resources.dedup();
@@ -323,7 +323,7 @@ impl LastWaves {
 }
 
 /// The limit of disturbance in hosts, fixed now: the smaller of the share, rounded down but at least 1, and the number.
-fn limit(
+pub(super) fn limit(
     plan: &PlanRow,
     compiled: Option<&Compiled>,
     group: &service::Group,
@@ -385,8 +385,13 @@ fn command(
     }
 }
 
+/// A resource as a plan holds it: on its host, save the zone, of which there is one.
+pub(super) fn resource_on(host: &HostName, resource: &str) -> String {
+    if resource.starts_with("dns:") { resource.to_owned() } else { format!("{host} {resource}") }
+}
+
 /// What an action holds while it runs: a unit, a path, the zone.
-fn resources(action: &str, with: &serde_json::Map<String, serde_json::Value>) -> Vec<String> {
+pub(super) fn resources(action: &str, with: &serde_json::Map<String, serde_json::Value>) -> Vec<String> {
     let text = |key: &str| with.get(key).and_then(serde_json::Value::as_str).unwrap_or_default();
     match action {
         "service.restart" => vec![format!("unit:{}", text("service").trim_end_matches(".service"))],

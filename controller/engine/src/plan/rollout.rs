@@ -7,7 +7,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use quell_model::name::HostName;
+use quell_model::name::{FullName, HostName, Target};
 
 use super::{
     end, end_unsent, hold_plan, rung_of,
@@ -362,6 +362,7 @@ fn send(turn: &mut Turn<'_>, plan: &PlanRow, command: &CommandRow) {
                 host: command.host.clone(),
                 service: plan.service.clone(),
                 also: plan.also.iter().map(|also| also.service.clone()).collect(),
+                counts_for: counts_for(plan, &command.host),
                 at: now,
                 rung: plan.rung.clone(),
                 incident: plan.incident,
@@ -383,6 +384,15 @@ fn send(turn: &mut Turn<'_>, plan: &PlanRow, command: &CommandRow) {
             .data(serde_json::json!({ "with": command.parameters, "fence": fence, "wave": command.wave })),
     );
     emit(turn, command.id);
+}
+
+/// The policies' targets for which a command on a host counts: the host's own, and those that are on no host.
+fn counts_for(plan: &PlanRow, host: &HostName) -> Vec<(FullName, Target)> {
+    let near = plan.concerns.iter().flat_map(|concern| {
+        let targets = concern.targets.iter().filter(|target| target.host().is_none_or(|own| own == host));
+        targets.map(|target| (concern.policy.clone(), target.clone()))
+    });
+    near.collect()
 }
 
 /// Whether a command is counted by the ledger: recovery and dry runs are not.

@@ -39,6 +39,9 @@ pub struct LedgerRow {
     /// Further services that it disturbs.
     #[serde(default)]
     pub also: Vec<String>,
+    /// The policies' targets for which a person's act counts as well: it was a remedy of theirs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub counts_for: Vec<(FullName, Target)>,
     /// When it was sent.
     pub at: Timestamp,
     /// The name of the rung; empty for a person's run.
@@ -50,6 +53,19 @@ pub struct LedgerRow {
     /// Whether it turned out not to count: refused or not started.
     #[serde(default)]
     pub void: bool,
+}
+
+impl LedgerRow {
+    /// Whether it is an act of a policy, or a person's that counts as one.
+    pub fn is_of_policy(&self, policy: &FullName) -> bool {
+        self.policy.as_ref() == Some(policy) || self.counts_for.iter().any(|(other, _)| other == policy)
+    }
+
+    /// Whether it is an act of a policy on a target, or a person's that counts as one.
+    pub fn is_remedy(&self, policy: &FullName, target: &Target) -> bool {
+        let is_own = self.policy.as_ref() == Some(policy) && self.target == *target;
+        is_own || self.counts_for.iter().any(|(other, on)| other == policy && on == target)
+    }
 }
 
 /// What keeps a policy from acting until a person has looked.

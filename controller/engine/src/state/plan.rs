@@ -93,6 +93,9 @@ pub struct PlanRow {
     /// Further services whose members a person's run disturbs.
     #[serde(default)]
     pub also: Vec<AlsoDisturbed>,
+    /// The policies of whose remedies a person's run is one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub concerns: Vec<Concern>,
     /// Resources that it holds: `planthost1 unit:named`. In order, each once.
     #[serde(default)]
     pub resources: Vec<String>,
@@ -145,6 +148,17 @@ pub struct AlsoDisturbed {
     pub service: String,
     /// How many of its hosts may be disturbed, fixed when the plan was made; absent: none are disturbed.
     pub limit: Option<DisturbLimit>,
+}
+
+/// A policy that would do what a person's run does, to the same things.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Concern {
+    /// The policy.
+    pub policy: FullName,
+    /// The targets on which it would.
+    pub targets: Vec<Target>,
+    /// How many hosts the policy may disturb, fixed when the plan was made; absent: none are disturbed.
+    pub disturb: Option<DisturbLimit>,
 }
 
 /// How many hosts of a service may be disturbed.

@@ -134,6 +134,11 @@ impl Index {
         self.policies.binary_search_by(|compiled| compiled.policy.name.cmp(name))
     }
 
+    /// Every policy that is in force.
+    pub(crate) fn policies(&self) -> impl Iterator<Item = &Arc<Compiled>> {
+        self.policies.iter()
+    }
+
     /// What is done with the samples of a probe; absent: nobody reads it.
     pub(crate) fn uses(&self, key: &ProbeKey) -> Option<&Arc<Use>> {
         self.probes.get(key)

@@ -57,7 +57,7 @@ impl Default for Rules {
 }
 
 /// The policy that restarts one server, with three rungs, so that one incident can act three times.
-const EACH: &str = "
+pub(crate) const EACH: &str = "
 apiVersion: quell/v1
 kind: Policy
 metadata: { namespace: plants, name: queue }

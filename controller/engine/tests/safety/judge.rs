@@ -8,7 +8,7 @@ use quell_engine::{
     id::{CommandId, PlanId},
     state::{CommandRow, CommandState, HostState, OutcomeKind, PlanRow},
 };
-use quell_model::name::HostName;
+use quell_model::name::{FullName, HostName, Target};
 
 use super::farm::Rules;
 use crate::world::World;
@@ -75,35 +75,46 @@ fn seconds(count: u32) -> SignedDuration {
     SignedDuration::from_secs(i64::from(count))
 }
 
-/// Between two acts on one target, for two incidents, lies the cool-down.
+/// The policy whose remedy a command is, and its target: a person who restarts a server does what its policy would do.
+fn remedy(command: &CommandRow, plan: &PlanRow) -> Option<(FullName, Target)> {
+    if let Some(policy) = &plan.policy {
+        return Some((policy.clone(), plan.target.clone()));
+    }
+    let is_restart = command.action == "service.restart" && command.parameters["service"] == "web";
+    is_restart.then(|| ("plants/queue".parse().unwrap(), Target::Host(command.host.clone())))
+}
+
+/// Between two remedies of one target, for two incidents or by people, lies the cool-down.
 pub(crate) fn cool_downs(world: &World, rules: &Rules) -> usize {
     each_sent(world, |sent| {
-        if sent.plan.policy.is_none() || !is_risk(sent.command) || sent.plan.started_at != Some(sent.at) {
+        let own = remedy(sent.command, sent.plan);
+        if own.is_none() || !is_risk(sent.command) || sent.plan.started_at != Some(sent.at) {
             return;
         }
         let since = sent.at - seconds(rules.cooldown);
-        let same = acted_since(sent.state, since).find(|(_, plan)| {
+        let same = acted_since(sent.state, since).find(|(command, plan)| {
             plan.id != sent.plan.id
-                && plan.policy == sent.plan.policy
-                && plan.target == sent.plan.target
-                && plan.incident != sent.plan.incident
+                && remedy(command, plan) == own
+                && (plan.incident.is_none() || plan.incident != sent.plan.incident)
         });
         assert!(same.is_none(), "{} acts in the cool-down of {:?}", sent.plan.id, same.map(|(command, _)| command.id));
     })
 }
 
-/// No policy starts more plans than its budgets allow.
+/// No policy starts more plans than its budgets allow, and no person in its place.
 pub(crate) fn budgets(world: &World, rules: &Rules) -> usize {
     each_sent(world, |sent| {
-        if sent.plan.policy.is_none() || !is_risk(sent.command) || sent.plan.started_at != Some(sent.at) {
+        let Some((policy, target)) = remedy(sent.command, sent.plan) else { return };
+        if !is_risk(sent.command) || sent.plan.started_at != Some(sent.at) {
             return;
         }
         let since = sent.at - seconds(rules.within);
-        let own = |plan: &PlanRow| plan.policy == sent.plan.policy;
+        let remedies =
+            || acted_since(sent.state, since).filter_map(|(command, plan)| Some((remedy(command, plan)?, plan)));
         let of_policy: BTreeSet<PlanId> =
-            acted_since(sent.state, since).filter(|(_, plan)| own(plan)).map(|(_, plan)| plan.id).collect();
-        let of_target: BTreeSet<PlanId> = acted_since(sent.state, since)
-            .filter(|(_, plan)| own(plan) && plan.target == sent.plan.target)
+            remedies().filter(|(remedy, _)| remedy.0 == policy).map(|(_, plan)| plan.id).collect();
+        let of_target: BTreeSet<PlanId> = remedies()
+            .filter(|(remedy, _)| *remedy == (policy.clone(), target.clone()))
             .map(|(_, plan)| plan.id)
             .collect();
         assert!(of_policy.len() <= rules.per_policy as usize, "{} overdraws its policy: {of_policy:?}", sent.plan.id);

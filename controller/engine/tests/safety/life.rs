@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use quell_engine::input::{HoldScope, Input, Request};
+use quell_engine::input::{HoldScope, Input, Reply, Request};
 use quell_model::selector::Selector;
 
 use super::farm::{Farm, Rules, Way};
@@ -85,10 +85,15 @@ impl Deed {
 }
 
 fn run(farm: &mut Farm, host: usize) {
+    restart(farm, host, "web");
+}
+
+/// A person restarts a unit of one server.
+pub(crate) fn restart(farm: &mut Farm, host: usize, unit: &str) -> Reply {
     let number = (host % farm.hosts.len()).to_string();
     let hosts = Selector::labels([("number".to_owned(), number)].into());
-    let run = farm.world.a_run("service.restart", hosts, serde_json::json!({ "service": "web" }));
-    farm.world.run_by("ann", run).unwrap();
+    let run = farm.world.a_run("service.restart", hosts, serde_json::json!({ "service": unit }));
+    farm.world.run_by("ann", run).unwrap()
 }
 
 fn hold(farm: &mut Farm, scope: HoldScope, seconds: u32) {
