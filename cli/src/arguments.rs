@@ -58,6 +58,8 @@ pub enum Command {
     Ack(commands::note::Acknowledge),
     /// Add a note to an incident.
     Note(commands::note::Note),
+    /// Let a policy go further, after showing what it would have done.
+    Promote(commands::promote::Arguments),
     /// Say why a policy did, or did not, act.
     Why(commands::why::Arguments),
     /// Hold a host, a policy or an incident: nothing is done to it for a while.

@@ -17,6 +17,7 @@ pub mod host;
 pub mod new;
 pub mod note;
 pub mod operator;
+pub mod promote;
 pub mod run;
 pub mod sign;
 pub mod status;
@@ -48,6 +49,7 @@ pub async fn run(command: Option<Command>, context: &Context) -> Result<Exit, Er
         Command::Cancel(arguments) => cancel::run(&arguments, context).await,
         Command::Ack(arguments) => note::acknowledge(&arguments, context).await,
         Command::Note(arguments) => note::note(&arguments, context).await,
+        Command::Promote(arguments) => promote::run(&arguments, context).await,
         Command::Why(arguments) => why::run(&arguments, context).await,
         Command::Hold(arguments) => hold::hold(&arguments, context).await,
         Command::Freeze(arguments) => hold::freeze(&arguments, context).await,

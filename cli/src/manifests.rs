@@ -37,12 +37,22 @@ impl Source {
     /// # Errors
     /// A file cannot be read, a value is for no file, or manifests are wrong: every error at once.
     pub fn read(&self) -> Result<Vec<File>, Error> {
-        let files = self.find()?;
-        let values = self.values()?;
-        fill(files, &values)
+        self.fill(self.find()?)
     }
 
-    fn find(&self) -> Result<Vec<File>, Error> {
+    /// Fills in the values and checks.
+    ///
+    /// # Errors
+    /// A value is for no file, or manifests are wrong: every error at once.
+    pub fn fill(&self, files: Vec<File>) -> Result<Vec<File>, Error> {
+        fill(files, &self.values()?)
+    }
+
+    /// The files as they are.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn find(&self) -> Result<Vec<File>, Error> {
         let mut paths = BTreeSet::new();
         let mut files = Vec::new();
         for path in &self.files {

@@ -7,6 +7,7 @@ pub mod diff;
 pub mod escape;
 pub mod page;
 pub mod rows;
+pub mod shadow;
 pub mod status;
 pub mod table;
 pub mod time;

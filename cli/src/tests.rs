@@ -51,6 +51,8 @@ fn the_documented_calls_are_understood() {
         "quell note inc-1 the disk was replaced",
         "quell why order-backlog planthost1 -o json",
         "quell why order-backlog planthost1 --at 2026-11-22T03:10:00Z",
+        "quell promote dns-failover --to propose",
+        "quell promote plants/dns-failover --to enforce -f policies/ --set port=53 --yes",
         "quell hold planthost1 --for 2h --reason maintenance",
         "quell freeze -l role=web --for 1h --reason release",
         "quell freeze --all --for 1h --reason release",
@@ -100,6 +102,8 @@ fn what_could_widen_a_scope_must_be_said() {
         "quell host retire x",
         "quell operator revoke x",
         "quell run exec -l all --waves 0",
+        "quell promote dns-failover",
+        "quell promote dns-failover --to observe",
     ] {
         let error = parse(call).expect_err(call);
         assert_eq!(error.exit_code(), 2, "{call}: {error}");

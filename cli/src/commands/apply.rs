@@ -70,7 +70,10 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<Exit, Error
 }
 
 /// The next set of every namespace: what was signed before and lies beside the manifests, or signed now.
-async fn sign(
+///
+/// # Errors
+/// There is no key where one is needed, or it refuses; the connection's.
+pub(super) async fn sign(
     arguments: &Arguments,
     files: &[manifest::File],
     client: &mut Client,

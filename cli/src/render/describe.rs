@@ -17,7 +17,7 @@ use super::{
 pub fn draw(answer: &GetResponse, now: Timestamp) -> String {
     let mut page = Page::new();
     answer.hosts.iter().for_each(|view| host(&mut page, view, now));
-    answer.policies.iter().for_each(|view| policy(&mut page, view));
+    answer.policies.iter().for_each(|view| policy(&mut page, view, now));
     answer.incidents.iter().for_each(|view| incident(&mut page, view, now));
     answer.plans.iter().for_each(|view| plan(&mut page, view, now));
     answer.holds.iter().for_each(|view| hold(&mut page, view, now));
@@ -52,7 +52,7 @@ fn host(page: &mut Page, view: &HostView, now: Timestamp) {
     }
 }
 
-fn policy(page: &mut Page, view: &PolicyView) {
+fn policy(page: &mut Page, view: &PolicyView, now: Timestamp) {
     page.heading(&full_name(&view.namespace, &view.name))
         .value("description", &view.description)
         .value("mode", &view.mode)
@@ -69,6 +69,9 @@ fn policy(page: &mut Page, view: &PolicyView) {
         view.defaults.iter().for_each(|default| {
             page.line(default);
         });
+    }
+    if let Some(shadow) = &view.shadow {
+        super::shadow::draw(page, shadow, now);
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{
     escalate,
     id::IncidentId,
     ladder, plan, service,
+    shadow::{self, About},
     state::{AlertRow, AlertState, Cause, IncidentRow, IncidentState, Note, PlanState, State},
     tell,
     turn::{Turn, by_policy},
@@ -170,13 +171,14 @@ pub(crate) fn reconcile(turn: &mut Turn<'_>, id: IncidentId) -> Option<Timestamp
     let incident = turn.state().incidents.get(&id).cloned()?;
     let is_under_way = incident.plans.iter().any(|plan| turn.state().live.plans.contains(plan));
     let climb = if is_under_way { None } else { ladder::climb(turn, &compiled, id) };
+    let shadow = shadow::look_at_incident(turn, &compiled, id);
     let call = escalate::reconcile(turn, id);
     for policy in &incident.policies {
         if let Some(compiled) = turn.policy(policy) {
             verdict::update(turn, &compiled, &incident.target, Truth::True);
         }
     }
-    climb.into_iter().chain(call).min()
+    climb.into_iter().chain(shadow).chain(call).min()
 }
 
 /// The policy whose ladder is climbed: the one that began, else the first that fires and has a ladder.
@@ -287,6 +289,7 @@ pub(crate) fn resolve(turn: &mut Turn<'_>, id: IncidentId, how: &str) {
     );
     tell::moment(turn, id, TellAt::Resolved);
     for policy in &incident.policies {
+        shadow::drop_waiting(turn, policy, &About::Incident(id), "the symptom went away first");
         if let Some(compiled) = turn.policy(policy) {
             verdict::update(turn, &compiled, &incident.target, Truth::False);
         }

@@ -121,6 +121,12 @@ fn next(turn: &mut Turn<'_>, compiled: &Compiled, id: IncidentId) -> Next {
     }
 }
 
+/// Whether the rung that an incident stands at is to be tried now.
+pub(crate) fn wants_to(turn: &Turn<'_>, compiled: &Compiled, incident: &IncidentRow) -> bool {
+    let rung = compiled.policy.ladder.get(incident.rung);
+    rung.is_some_and(|rung| matches!(rung_says(turn, compiled, incident, rung), Says::Try))
+}
+
 enum Says {
     Skip(String),
     Wait(Hold),

@@ -14,6 +14,7 @@ pub mod explain;
 pub mod id;
 pub mod input;
 pub mod invariants;
+pub mod shadow;
 pub mod state;
 pub mod table;
 pub mod windows;

@@ -11,7 +11,7 @@ mod verify;
 use jiff::Timestamp;
 use quell_model::policy::{Otherwise, Rung, TellAt};
 
-pub(crate) use candidate::{Candidate, Order, Wanted, make, manual};
+pub(crate) use candidate::{Candidate, Order, Wanted, asks_people, make, manual};
 
 pub(crate) use stop::call_off;
 

@@ -9,7 +9,8 @@ use crate::{
     draft::Entry,
     id::{CommandId, IncidentId, MessageId, PlanId},
     state::{
-        AlertRow, AlertState, CommandRow, IncidentRow, LedgerRow, Message, OnceRow, PlanRow, State, TokenRow, WindowRow,
+        AlertRow, AlertState, CommandRow, IncidentRow, LedgerRow, Message, OnceRow, PlanRow, ShadowRow, State,
+        TokenRow, WindowRow,
     },
     turn::Turn,
     windows::{after, before},
@@ -27,6 +28,8 @@ const SLACK: usize = 20;
 const LEDGER: Duration = Duration::from_secs(7 * 86_400);
 /// Ended holds, used-up tokens and resolved alerts are kept for this long.
 const SHORT: Duration = Duration::from_secs(86_400);
+/// What policies would have done is kept for this long.
+pub(crate) const SHADOWS: Duration = Duration::from_secs(30 * 86_400);
 /// How often the passing of time alone is looked at.
 const EVERY: Duration = Duration::from_secs(3_600);
 
@@ -79,6 +82,12 @@ fn remove_spent(turn: &mut Turn<'_>, short: Timestamp) -> usize {
         .collect();
     let windows: Vec<_> = state.windows.iter().filter(|(_, row)| row.until < short).map(|(id, _)| *id).collect();
     let tokens: Vec<_> = state.tokens.iter().filter(|(_, row)| row.expires < short).map(|(id, _)| *id).collect();
+    let shadows: Vec<_> = state
+        .shadows
+        .iter()
+        .filter(|(key, row)| row.wanted_at < before(now, SHADOWS) || state.policy(&key.0).is_none())
+        .map(|(key, _)| key.clone())
+        .collect();
     let alerts: Vec<_> = state
         .alerts
         .iter()
@@ -89,7 +98,8 @@ fn remove_spent(turn: &mut Turn<'_>, short: Timestamp) -> usize {
     windows.iter().for_each(|id| turn.draft.remove::<WindowRow>(id));
     tokens.iter().for_each(|id| turn.draft.remove::<TokenRow>(id));
     alerts.iter().for_each(|key| turn.draft.remove::<AlertRow>(key));
-    onces.len() + windows.len() + tokens.len() + alerts.len()
+    shadows.iter().for_each(|key| turn.draft.remove::<ShadowRow>(key));
+    onces.len() + windows.len() + tokens.len() + alerts.len() + shadows.len()
 }
 
 fn old_incidents(state: &State) -> Vec<IncidentId> {

@@ -15,6 +15,7 @@ use crate::{
     id::PlanId,
     incident::{self, Opening},
     plan::{self, Wanted},
+    shadow::{self, About},
     state::{Cause, PlanRow, PlanState, ScheduleRow},
     turn::{Subject, Turn, by_policy},
     windows::{Compiled, after, before},
@@ -25,6 +26,13 @@ const PUNCTUAL: Duration = Duration::from_secs(60);
 
 /// Looks at a policy's timetable on a target.
 pub(crate) fn reconcile(turn: &mut Turn<'_>, policy: &FullName, target: &Target) -> Option<Timestamp> {
+    let next = advance(turn, policy, target);
+    let compiled = turn.policy(policy);
+    let shadow = compiled.and_then(|compiled| shadow::look_again_at_run(turn, &compiled, target));
+    next.into_iter().chain(shadow).min()
+}
+
+fn advance(turn: &mut Turn<'_>, policy: &FullName, target: &Target) -> Option<Timestamp> {
     let key = (policy.clone(), target.clone());
     let compiled = turn.policy(policy).filter(|compiled| alert::covers(compiled, target));
     let Some(compiled) = compiled else {
@@ -96,6 +104,7 @@ fn run(
         return;
     }
     turn.draft.change::<ScheduleRow>(&key, |row| row.last_due = due);
+    shadow::drop_waiting(turn, &key.0, &About::Timetable(target), "the next run was due");
     begin_rung(turn, compiled, target, 0);
 }
 
@@ -125,18 +134,12 @@ fn begin_rung(turn: &mut Turn<'_>, compiled: &Compiled, target: &Target, rung: u
     let name = &compiled.policy.name;
     let id = PlanId(turn.state().meta.counters.get("plan").copied().unwrap_or(0) + 1);
     let wanted = Wanted { compiled, target, rung, incident: None, scheduled: true };
+    let due = turn.state().schedules.get(&(name.clone(), target.clone())).map_or(turn.now, |row| row.last_due);
+    shadow::look_at_run(turn, compiled, target, rung, due);
     let made = plan::make(turn.view(), &wanted, id);
     let mode = breaker::effective_mode(turn.state(), turn.now, &compiled.policy);
     match made {
-        Ok(candidate) if mode == Mode::Observe => {
-            let hosts: Vec<&str> = candidate.plan.hosts.iter().map(|host| host.as_str()).collect();
-            let text = format!(
-                "{name} on {target}: would run {} on {}; the policy only observes",
-                candidate.plan.rung,
-                hosts.join(", ")
-            );
-            turn.record(Entry::new("runObserved", by_policy(name), text).id("policy", name).id("target", target));
-        }
+        Ok(_) if mode == Mode::Observe => {}
         Ok(candidate) => {
             let needs_people = candidate.plan.needs.is_some();
             let plan = plan::commit(turn, candidate, if needs_people { PlanState::Proposed } else { PlanState::Held });

@@ -15,6 +15,7 @@ mod message;
 mod operator;
 mod plan;
 mod schedule;
+mod shadow;
 mod trust;
 mod verdict;
 mod window;
@@ -39,6 +40,7 @@ pub use self::{
     operator::{OperatorRow, TokenRow},
     plan::{AlsoDisturbed, Concern, DisturbLimit, Needs, PlanRow, PlanState, PlannedOnce, Vote},
     schedule::ScheduleRow,
+    shadow::ShadowRow,
     trust::{RunEvidence, SetRow, SignedDocument, TrustRow},
     verdict::{Hold, Verdict, VerdictRow},
     window::WindowRow,
@@ -88,6 +90,8 @@ pub enum Table {
     Trust,
     /// Signed sets by namespace.
     Sets,
+    /// What policies that may not act would have done, by policy and what it is about.
+    Shadows,
 }
 
 /// Everything that is known durably. A copy is a pointer: one that nobody changes is the very same state, and says so at
@@ -151,6 +155,8 @@ pub struct Tables {
     pub onces: OrdMap<(FullName, String), Arc<OnceRow>>,
     /// Schedules.
     pub schedules: OrdMap<(FullName, Target), Arc<ScheduleRow>>,
+    /// What policies that may not act would have done.
+    pub shadows: OrdMap<(FullName, String), Arc<ShadowRow>>,
     /// Whom hosts believe, by version; the last one is in force.
     pub trust: OrdMap<u64, Arc<TrustRow>>,
     /// Signed sets by namespace.

@@ -14,8 +14,8 @@ use crate::{
     id::{CommandId, IncidentId, MessageId, PlanId, TokenId, WindowId},
     state::{
         AlertRow, BreakerRow, CommandRow, CommandState, HostRow, IncidentRow, LedgerRow, Live, Message, MessageState,
-        Meta, OnceRow, OperatorRow, PlanRow, ScheduleRow, SetRow, State, StoredManifest, Table, TokenRow, TrustRow,
-        VerdictRow, WindowRow,
+        Meta, OnceRow, OperatorRow, PlanRow, ScheduleRow, SetRow, ShadowRow, State, StoredManifest, Table, TokenRow,
+        TrustRow, VerdictRow, WindowRow,
     },
 };
 
@@ -174,6 +174,7 @@ row!(OnceRow, Onces, onces, (FullName, String));
 row!(ScheduleRow, Schedules, schedules, (FullName, Target));
 row!(TrustRow, Trust, trust, u64);
 row!(SetRow, Sets, sets, String);
+row!(ShadowRow, Shadows, shadows, (FullName, String));
 
 /// Puts a member in or takes it out.
 fn mark<T: Ord + Clone>(set: &mut imbl::OrdSet<T>, member: T, is_in: bool) {
@@ -227,6 +228,7 @@ impl State {
             Table::Schedules => self.apply_row::<ScheduleRow>(write),
             Table::Trust => self.apply_row::<TrustRow>(write),
             Table::Sets => self.apply_row::<SetRow>(write),
+            Table::Shadows => self.apply_row::<ShadowRow>(write),
         }
     }
 
@@ -260,6 +262,7 @@ impl State {
         self.write_rows::<ScheduleRow>(&mut writes);
         self.write_rows::<TrustRow>(&mut writes);
         self.write_rows::<SetRow>(&mut writes);
+        self.write_rows::<ShadowRow>(&mut writes);
         writes
     }
 
@@ -313,6 +316,7 @@ impl State {
             && same_rows::<ScheduleRow>(self, other)
             && same_rows::<TrustRow>(self, other)
             && same_rows::<SetRow>(self, other)
+            && same_rows::<ShadowRow>(self, other)
     }
 
     /// A policy that is in force.

@@ -28,5 +28,6 @@ mod safety {
     mod restart;
     mod rollout;
     mod scope;
+    mod shadow;
     mod waves;
 }

@@ -6,6 +6,7 @@ mod manifest;
 mod plan;
 mod policy;
 mod record;
+mod shadow;
 mod status;
 mod verdict;
 mod window;

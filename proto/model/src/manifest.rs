@@ -11,6 +11,7 @@ use crate::{condition::stack, digest, policy::Manifest, probe::Probe};
 pub(crate) mod check;
 mod fill;
 mod looser;
+mod mode;
 pub(crate) mod node;
 pub(crate) mod object;
 mod print;
@@ -20,6 +21,7 @@ pub(crate) mod yaml;
 
 pub use fill::{Placeholder, fill, placeholders};
 pub use looser::{Loosening, looser};
+pub use mode::{WithMode, holds_policy, with_mode};
 pub use print::to_yaml;
 pub use references::{Dangling, check_references};
 

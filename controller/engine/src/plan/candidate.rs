@@ -101,14 +101,27 @@ pub(crate) fn make(view: View<'_>, wanted: &Wanted<'_>, id: PlanId) -> Result<Ca
 /// Adds the approval that a plan needs: always in propose, else when its rung says so or nobody knows.
 fn with_needs(mut candidate: Candidate, view: View<'_>, site: &Site<'_>, rung: &Rung) -> Candidate {
     let mode = breaker::effective_mode(view.state, view.now, &site.compiled.policy);
-    let asked = rung
-        .approval
-        .as_ref()
-        .is_some_and(|approval| approval.only_if.as_ref().is_none_or(|condition| !site.judge(condition).fails()));
-    if asked || mode == Mode::Propose {
+    if rule_asks(site, rung) || mode == Mode::Propose {
         candidate.plan.needs = Some(approval::needs(rung, view.now, view.now));
     }
     candidate
+}
+
+/// Whether the rung's own rule asks people: nobody knows counts as yes.
+fn rule_asks(site: &Site<'_>, rung: &Rung) -> bool {
+    let rule = rung.approval.as_ref();
+    rule.is_some_and(|rule| rule.only_if.as_ref().is_none_or(|condition| !site.judge(condition).fails()))
+}
+
+/// Whether the rung's own rule would ask people before its plan starts.
+pub(crate) fn asks_people(view: View<'_>, wanted: &Wanted<'_>) -> bool {
+    let notes = Notes::default();
+    let mut site = view.site(wanted.compiled, wanted.target, &notes);
+    let rung = wanted.compiled.policy.ladder.get(wanted.rung);
+    rung.is_some_and(|rung| {
+        site.rung = Some(&rung.name);
+        rule_asks(&site, rung)
+    })
 }
 
 /// What a person wants to be run.

@@ -7,6 +7,7 @@ use quell_model::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::ShadowRow;
 use crate::id::{CommandId, IncidentId, PlanId};
 
 /// Something that happened and may not happen again for a time.
@@ -56,6 +57,24 @@ pub struct LedgerRow {
 }
 
 impl LedgerRow {
+    /// The row of an act that was not done: what it would have disturbed on a host.
+    pub(crate) fn of_shadow(row: &ShadowRow, at: Timestamp, host: &HostName, command: CommandId, plan: PlanId) -> Self {
+        Self {
+            command,
+            plan,
+            policy: Some(row.policy.clone()),
+            target: row.target.clone(),
+            host: host.clone(),
+            service: row.service.clone(),
+            also: Vec::new(),
+            counts_for: Vec::new(),
+            at,
+            rung: row.rung.clone(),
+            incident: row.incident,
+            void: false,
+        }
+    }
+
     /// Whether it is an act of a policy, or a person's that counts as one.
     pub fn is_of_policy(&self, policy: &FullName) -> bool {
         self.policy.as_ref() == Some(policy) || self.counts_for.iter().any(|(other, _)| other == policy)

@@ -588,7 +588,6 @@ impl World {
             "breakerReset",
             "alertCalmed",
             "runSkipped",
-            "runObserved",
             "hostSilent",
             "hostHeard",
             "hostDisconnected",

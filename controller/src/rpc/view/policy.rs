@@ -22,7 +22,10 @@ impl Viewer<'_> {
                 let named = filter.wants(&policy.name.to_string()) || filter.wants(policy.name.name.as_str());
                 named && manifest::wants_labels(filter, canonical)
             })
-            .map(|(policy, _)| self.policy(policy))
+            .map(|(policy, _)| {
+                let shadow = self.shadow(policy, !filter.name.is_empty());
+                PolicyView { shadow, ..self.policy(policy) }
+            })
             .collect()
     }
 
@@ -54,6 +57,7 @@ impl Viewer<'_> {
             breaker: breaker.map(|row| row.reason.clone()),
             acted: count(acted),
             defaults: policy.defaults.clone(),
+            shadow: None,
         }
     }
 }

@@ -29,6 +29,15 @@ pub fn placeholders(text: &str) -> BTreeSet<Placeholder> {
     Pieces(text).filter_map(|piece| if let Piece::Hole(_, hole) = piece { Some(hole) } else { None }).collect()
 }
 
+/// A text in which every placeholder is hidden, so that it can be read as YAML; each character keeps its place.
+pub(super) fn hidden(text: &str) -> String {
+    let piece = |piece| match piece {
+        Piece::Text(text) => text.to_owned(),
+        Piece::Hole(source, _) => source.chars().map(|_| OPEN).collect(),
+    };
+    Pieces(text).map(piece).collect()
+}
+
 /// Fills every placeholder of a manifest file that stands in a scalar, with a value or else with its default.
 ///
 /// # Errors

@@ -727,7 +727,7 @@ pub struct HostView {
 }
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PolicyView {
     #[prost(string, tag = "1")]
     pub namespace: ::prost::alloc::string::String,
@@ -764,6 +764,92 @@ pub struct PolicyView {
     /// Every value that is a default, "guards.cooldown=30m".
     #[prost(string, repeated, tag = "15")]
     pub defaults: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What it would have done while it might not act; absent when it may and nothing is kept. The single decisions are
+    /// shown of policies that are asked for by name.
+    #[prost(message, optional, tag = "16")]
+    pub shadow: ::core::option::Option<ShadowView>,
+}
+/// What a policy that only observes or proposes would have done in enforce. A rung is taken to be carried out at once;
+/// whether it would have helped, nobody knows.
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ShadowView {
+    #[prost(string, tag = "1")]
+    pub policy: ::prost::alloc::string::String,
+    /// Since when everything is kept, RFC 3339.
+    #[prost(string, tag = "2")]
+    pub since: ::prost::alloc::string::String,
+    /// It would have acted so often,
+    #[prost(uint32, tag = "3")]
+    pub acted: u32,
+    /// so often of these after asking people, by the rules of the rungs.
+    #[prost(uint32, tag = "4")]
+    pub asked: u32,
+    /// Decisions that a guard holds still.
+    #[prost(uint32, tag = "5")]
+    pub waiting: u32,
+    /// Decisions that would have been held until they were not wanted any more.
+    #[prost(uint32, tag = "6")]
+    pub dropped: u32,
+    /// How often it would have acted on a host; the fifty with most.
+    #[prost(btree_map = "string, uint32", tag = "7")]
+    pub hosts: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        u32,
+    >,
+    /// How many decisions each guard would have held for a time.
+    #[prost(btree_map = "string, uint32", tag = "8")]
+    pub held_by: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        u32,
+    >,
+    #[prost(string, optional, tag = "9")]
+    pub first: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "10")]
+    pub last: ::core::option::Option<::prost::alloc::string::String>,
+    /// When the hour with most acts began, and how many they are.
+    #[prost(string, optional, tag = "11")]
+    pub worst_hour: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(uint32, tag = "12")]
+    pub worst_hour_acts: u32,
+    /// So many decisions were made by another version of the policy.
+    #[prost(uint32, tag = "13")]
+    pub of_other_versions: u32,
+    /// The newest fifty, newest first.
+    #[prost(message, repeated, tag = "14")]
+    pub decisions: ::prost::alloc::vec::Vec<ShadowDecision>,
+}
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ShadowDecision {
+    /// When it would have begun; else when it was first wanted.
+    #[prost(string, tag = "1")]
+    pub at: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub target: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub rung: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "4")]
+    pub actions: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The first ten hosts,
+    #[prost(string, repeated, tag = "5")]
+    pub hosts: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// of so many.
+    #[prost(uint32, tag = "6")]
+    pub host_count: u32,
+    #[prost(string, optional, tag = "7")]
+    pub incident: ::core::option::Option<::prost::alloc::string::String>,
+    /// acted, held (still) or dropped (held until it was not wanted any more).
+    #[prost(string, tag = "8")]
+    pub outcome: ::prost::alloc::string::String,
+    /// Why it is held, or was.
+    #[prost(string, tag = "9")]
+    pub reason: ::prost::alloc::string::String,
+    /// Whether the rung's own rule would have asked people first.
+    #[prost(bool, tag = "10")]
+    pub asks_people: bool,
 }
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
