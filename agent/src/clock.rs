@@ -33,7 +33,8 @@ impl ClockOffset {
         self.seconds_at(SystemTime::now(), Instant::now())
     }
 
-    fn seconds_at(&self, wall: SystemTime, now: Instant) -> Option<f64> {
+    /// The same by given clocks.
+    pub fn seconds_at(&self, wall: SystemTime, now: Instant) -> Option<f64> {
         let learned = (*self.learned.lock().unwrap_or_else(PoisonError::into_inner))?;
         let wall = match wall.duration_since(UNIX_EPOCH) {
             Ok(since) => since.as_secs_f64(),

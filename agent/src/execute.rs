@@ -5,8 +5,8 @@
 //! verified and becomes unknown. When the journal cannot be made durable, nothing is done any more.
 
 mod carry_out;
-mod journal;
-mod outcome;
+pub mod journal;
+pub mod outcome;
 mod queue;
 mod recover;
 
@@ -215,14 +215,16 @@ impl Shared {
     }
 }
 
-/// An order that undoes another bears the other's key; in the journal it has one of its own.
-const UNDO: &str = "undo ";
+/// An order that undoes another bears the other's key; in the journal it has one of its own, which begins with this.
+pub const UNDO: &str = "undo ";
 
-fn journal_key(command: &v1::Command) -> String {
+/// Under which key the journal finds an order.
+pub fn journal_key(command: &v1::Command) -> String {
     if command.undo { format!("{UNDO}{}", command.idempotency_key) } else { command.idempotency_key.clone() }
 }
 
-fn wire_key(key: &str) -> &str {
+/// The key that the controller gave an order that the journal knows by `key`.
+pub fn wire_key(key: &str) -> &str {
     key.strip_prefix(UNDO).unwrap_or(key)
 }
 

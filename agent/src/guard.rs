@@ -1,11 +1,11 @@
 //! What an order must pass before anything is looked at: the agent is the last to be convinced.
 //!
-//! In this order: seen before (answered, not done) → fence → still in time → signed by people ([`signed`]) → an action
+//! In this order: seen before (answered, not done) → fence → still in time → this host's → signed by people ([`signed`]) → an action
 //! that is known → parameters that make sense → the allow-list → the host's own hold → what the host has seen and done,
 //! calendars among it ([`standing`]) → giving way. The first no is the answer, with what would lift it.
 
 pub(crate) mod signed;
-pub(crate) mod standing;
+pub mod standing;
 mod vouched;
 
 use std::{
@@ -16,20 +16,18 @@ use std::{
 };
 
 use jiff::Timestamp;
-use quell_model::action::Parameters;
+use quell_model::{action::Parameters, name::HostName};
 use quell_wire::v1;
 use serde_json::{Map, Value as Json};
 
+pub(crate) use self::vouched::vouched;
+pub use self::{signed::Signed, vouched::needs_signature};
 use crate::{
     actions::{self, Action, Refusal},
     belief::Beliefs,
     config::Config,
     units,
 };
-use signed::Signed;
-
-pub use self::vouched::needs_signature;
-pub(crate) use self::vouched::vouched;
 
 /// Longest parameters that are read, in bytes.
 const PARAMETERS_LIMIT: usize = 64 * 1024;
@@ -53,17 +51,20 @@ pub struct Held {
 pub type HostHold = Arc<dyn Fn() -> Option<Held> + Send + Sync>;
 
 /// An order that has passed.
-pub(crate) struct Admitted {
+pub struct Admitted {
     /// What is to be done.
-    pub(crate) action: Box<dyn Action>,
+    pub action: Box<dyn Action>,
     /// What it holds while it runs: the action's own, those that the order names, and its policy's target.
-    pub(crate) resources: BTreeSet<String>,
+    pub resources: BTreeSet<String>,
     /// In whose name it is done.
-    pub(crate) signed: Signed,
+    pub signed: Signed,
 }
 
 /// Whether an order is one at all, and the newest controller's.
-pub(crate) fn check_order(command: &v1::Command, fence: u64) -> Result<(), Refusal> {
+///
+/// # Errors
+/// It is not, or its fence is lower than the highest that was seen.
+pub fn check_order(command: &v1::Command, fence: u64) -> Result<(), Refusal> {
     if command.idempotency_key.is_empty() || command.idempotency_key.len() > KEY_LIMIT {
         return Err(Refusal::because("the order has no usable idempotency key, so it could be carried out twice"));
     }
@@ -81,18 +82,25 @@ pub(crate) fn check_order(command: &v1::Command, fence: u64) -> Result<(), Refus
 
 /// Reads an order, and asks who signed it and what the host's own rules say. Changes nothing; computes for up to a
 /// millisecond.
-pub(crate) fn admit(
-    command: &v1::Command,
-    beliefs: &Beliefs,
-    config: &Config,
-    now: Timestamp,
-) -> Result<Admitted, Refusal> {
+///
+/// # Errors
+/// The first check that fails.
+pub fn admit(command: &v1::Command, beliefs: &Beliefs, config: &Config, now: Timestamp) -> Result<Admitted, Refusal> {
+    check_host(command, beliefs.host())?;
     let signed = signed::verify(beliefs, command, now)?;
     let action = permitted(command, config)?;
     let mut resources: BTreeSet<String> = action.resources().into_iter().collect();
     resources.extend(command.resources.iter().cloned());
     resources.extend(signed.resource());
     Ok(Admitted { action, resources, signed })
+}
+
+/// An order of another host is not this one's, even where the plan has the same step for both.
+fn check_host(command: &v1::Command, host: &HostName) -> Result<(), Refusal> {
+    if command.host.is_empty() || command.host == host.as_str() {
+        return Ok(());
+    }
+    Err(Refusal::because(format!("the order is for {}, and this is {host}", command.host)))
 }
 
 /// The action, when this host's administrator allows it.

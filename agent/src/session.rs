@@ -12,7 +12,7 @@
 mod delta;
 mod link;
 mod online;
-mod outbox;
+pub mod outbox;
 mod outgoing;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -167,12 +167,12 @@ impl Session {
             Event::Said(Ok(message)) => self.obey(*message),
             Event::Hold => self.report_hold(),
             Event::Report(report) => {
-                self.outbox.push(wire::report(report));
+                self.put(wire::report(report));
                 self.send_numbered();
             }
             Event::Sample(sample) => self.take(sample),
             Event::Tail((request_id, tail)) => {
-                self.outbox.push(Up::LogTail(wire::log_tail(request_id, tail)));
+                self.put(Up::LogTail(wire::log_tail(request_id, tail)));
                 self.send_numbered();
             }
             Event::Timer => return self.look(),
@@ -237,7 +237,7 @@ impl Session {
     fn report_again(&mut self) {
         for outcome in self.parts.orders.journal().into_iter().filter_map(|entry| entry.outcome) {
             if !self.outbox.has_outcome(&outcome.idempotency_key) {
-                self.outbox.push(Up::Outcome(outcome));
+                self.put(Up::Outcome(outcome));
             }
         }
     }
@@ -327,7 +327,7 @@ impl Session {
     fn tail(&mut self, request: v1::LogRequest) {
         if self.tails.len() >= MOST_TAILS {
             let refusal = wire::log_tail(request.request_id, Err("too many logs were asked for at once".to_owned()));
-            self.outbox.push(Up::LogTail(refusal));
+            self.put(Up::LogTail(refusal));
             return self.send_numbered();
         }
         let lines = usize::try_from(request.lines).unwrap_or(usize::MAX);
@@ -361,11 +361,16 @@ impl Session {
         }
     }
 
+    /// Puts something in the outbox, to be sent with a number until it is acknowledged.
+    fn put(&mut self, body: Up) {
+        self.outbox.push(body, std::time::Instant::now());
+    }
+
     /// Sends what is numbered and was not sent in this session.
     fn send_numbered(&mut self) {
         let Some(online) = self.link.online_mut() else { return };
         while online.has_room()
-            && let Some(message) = self.outbox.next()
+            && let Some(message) = self.outbox.next(std::time::Instant::now())
         {
             if let Err(closed) = online.push(message) {
                 return self.leave(&closed.to_string());
@@ -378,7 +383,7 @@ impl Session {
         let hold = self.parts.hold.borrow_and_update().clone();
         if self.link.online().is_some() && self.reported_hold.as_ref() != Some(&hold) {
             self.outbox.retain_unsent(|body| !matches!(body, Up::HostHold(_)));
-            self.outbox.push(Up::HostHold(wire::hold(hold.as_ref())));
+            self.put(Up::HostHold(wire::hold(hold.as_ref())));
             self.reported_hold = Some(hold);
             self.send_numbered();
         }

@@ -26,11 +26,13 @@ mod clock;
 mod fullness;
 mod handle;
 mod queue;
+mod stepper;
 mod turn;
 
 pub use clock::{Clock, SystemClock};
 use handle::Shared;
 pub use handle::{Failed, Handle, Unavailable};
+pub use stepper::Stepper;
 
 /// Stack of the thread: conditions are compiled on it, and they nest.
 const STACK_BYTES: usize = 16 << 20;
@@ -98,6 +100,8 @@ struct Core {
     fence: Fence,
     wake: Option<Timestamp>,
     space: fullness::Space,
+    /// Once something is to be committed, a turn takes no further inputs after this long.
+    patience: Duration,
 }
 
 impl Decider {
@@ -106,33 +110,8 @@ impl Decider {
     /// # Errors
     /// The store cannot be read or written, or no thread can be started.
     pub fn start(options: Options) -> Result<Self, store::Error> {
-        let Options { mut store, clock, effects, engine, holder } = options;
-        let reader = store.reader();
-        let restored = store::starts_after_restore(&*reader)?;
-        let state = Arc::new(store::load_state(&*store)?);
-        let newest = reader.records(reader.head().sequence.max(1), 1)?.pop();
-        let clock = clock::EngineClock::new(clock, newest.map_or(Timestamp::UNIX_EPOCH, |record| record.time));
-        let fence = store.lease(&holder, clock.now())?;
-        let shared = Arc::new(Shared {
-            queue: queue::Queue::new(),
-            state: ArcSwap::new(state.clone()),
-            clock,
-            reader,
-            is_full: AtomicBool::new(store.is_full()),
-            failure: OnceLock::new(),
-            ended: watch::Sender::new(false),
-        });
-        let core = Core {
-            shared: shared.clone(),
-            store,
-            effects,
-            engine,
-            windows: Windows::default(),
-            state,
-            fence,
-            wake: None,
-            space: fullness::Space::default(),
-        };
+        let (core, restored) = Core::load(options)?;
+        let shared = core.shared.clone();
         let thread = std::thread::Builder::new()
             .name("decider".to_owned())
             .stack_size(STACK_BYTES)
@@ -158,6 +137,39 @@ impl Decider {
 }
 
 impl Core {
+    /// Loads the state and takes the lease; says whether it comes from a backup.
+    fn load(options: Options) -> Result<(Self, bool), store::Error> {
+        let Options { mut store, clock, effects, engine, holder } = options;
+        let reader = store.reader();
+        let restored = store::starts_after_restore(&*reader)?;
+        let state = Arc::new(store::load_state(&*store)?);
+        let newest = reader.records(reader.head().sequence.max(1), 1)?.pop();
+        let clock = clock::EngineClock::new(clock, newest.map_or(Timestamp::UNIX_EPOCH, |record| record.time));
+        let fence = store.lease(&holder, clock.now())?;
+        let shared = Arc::new(Shared {
+            queue: queue::Queue::new(),
+            state: ArcSwap::new(state.clone()),
+            clock,
+            reader,
+            is_full: AtomicBool::new(store.is_full()),
+            failure: OnceLock::new(),
+            ended: watch::Sender::new(false),
+        });
+        let core = Self {
+            shared,
+            store,
+            effects,
+            engine,
+            windows: Windows::default(),
+            state,
+            fence,
+            wake: None,
+            space: fullness::Space::default(),
+            patience: turn::LONGEST_DECIDING,
+        };
+        Ok((core, restored))
+    }
+
     fn run(mut self, restored: bool) {
         let shared = self.shared.clone();
         let work = AssertUnwindSafe(|| self.serve(restored));
@@ -180,14 +192,23 @@ impl Core {
     fn serve(&mut self, restored: bool) -> Result<(), store::Error> {
         let mut next = self.turn(Some(Input::Started { restored }))?;
         while next == turn::Next::Turn {
-            self.look_after_space()?;
-            self.store.sign_head()?;
+            self.look_after_store()?;
             self.shared.queue.wait(self.sleep());
-            // An empty queue means that it slept its time out, or woke for nothing: telling the time costs little.
-            let is_due = self.wake.is_some_and(|at| at <= self.shared.clock.now()) || self.is_idle();
-            next = self.turn(is_due.then_some(Input::Tick))?;
+            next = self.next_turn()?;
         }
         Ok(())
+    }
+
+    fn look_after_store(&mut self) -> Result<(), store::Error> {
+        self.look_after_space()?;
+        self.store.sign_head()
+    }
+
+    /// A turn of what waits.
+    fn next_turn(&mut self) -> Result<turn::Next, store::Error> {
+        // An empty queue means that it slept its time out, or woke for nothing: telling the time costs little.
+        let is_due = self.wake.is_some_and(|at| at <= self.shared.clock.now()) || self.is_idle();
+        self.turn(is_due.then_some(Input::Tick))
     }
 
     fn is_idle(&self) -> bool {

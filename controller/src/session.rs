@@ -11,7 +11,7 @@
 //! - whatever an agent sends, it is told in one sentence what was wrong, and the controller goes on.
 
 mod delta;
-mod order;
+pub mod order;
 pub mod outbox;
 
 use std::{

@@ -264,6 +264,7 @@ pub fn command(state: &State, now: Timestamp, command: &CommandRow, plan: &PlanR
     let undone = command.undoes.and_then(|undone| state.commands.get(&undone));
     v1::Command {
         command_id: command.id.to_string(),
+        host: command.host.to_string(),
         idempotency_key: undone.map_or(&command.idempotency_key, |undone| &undone.idempotency_key).clone(),
         fence: command.fence,
         start_within_ms: millis(remaining),

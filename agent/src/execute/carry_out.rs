@@ -15,7 +15,10 @@ use super::{
 };
 use crate::{
     actions::{Action, Failure, Preview, Refusal, Work},
-    guard::{signed::Signed, standing},
+    guard::{
+        Signed,
+        standing::{self, Moment},
+    },
 };
 
 /// How long after its deadline an action may still tell how it ended.
@@ -62,7 +65,9 @@ pub(super) async fn look(shared: Arc<Shared>, order: Box<Order>) -> Finish {
     let checked = if order.command.undo {
         Err(Refusal::because("what an undo would do is not known before it is done"))
     } else {
-        let look = |shared: &Shared, asked: &Asked| standing::look(&shared.beliefs, &asked.command, &asked.signed);
+        let look = |shared: &Shared, asked: &Asked| {
+            standing::look(&shared.beliefs, Moment::now(&shared.clock), &asked.command, &asked.signed)
+        };
         match off_the_runtime(&shared, &order, look).await {
             Ok(()) => order.action.check(&shared.host).await,
             Err(refusal) => Err(refusal),
@@ -120,7 +125,7 @@ async fn may_begin(shared: &Arc<Shared>, order: &Order) -> Result<Option<String>
                 held.until, held.reason
             )));
         }
-        standing::ask(&asked.beliefs, &asked.clock, &order.command, &order.signed)?;
+        standing::ask(&asked.beliefs, Moment::now(&asked.clock), &order.command, &order.signed)?;
         Ok(asked.surroundings.gives_way(&order.command.yield_to))
     })
     .await
@@ -192,7 +197,9 @@ async fn intend(
     prepared: serde_json::Value,
     undoes: Option<String>,
 ) -> Result<(), End> {
-    let begin = |shared: &Shared, asked: &Asked| standing::begin(&shared.beliefs, &asked.command, &asked.signed);
+    let begin = |shared: &Shared, asked: &Asked| {
+        standing::begin(&shared.beliefs, Moment::now(&shared.clock), &asked.command, &asked.signed)
+    };
     off_the_runtime(shared, order, begin).await.map_err(End::refused)?;
     let command = &order.command;
     let intent = Intent {
@@ -303,7 +310,7 @@ async fn take_back(shared: &Shared, order: &Order, intent: &Intent) -> End {
 
 /// Makes the outcome durable and reports it.
 pub(super) async fn finish(shared: &Shared, command: &v1::Command, key: &str, end: End, duration: Duration) -> Finish {
-    let stored = Stored::of(command, key, end, duration);
+    let stored = Stored::of(command, key, end, duration, jiff::Timestamp::now());
     tracing::info!(
         command = stored.command_id, plan = command.plan_id, incident = command.incident_id, action = command.action,
         outcome = ?stored.kind, summary = stored.summary, "an order has ended"

@@ -27,7 +27,7 @@ use serde_json::Value as Json;
 use super::outcome::Stored;
 
 /// The file's name in the data directory.
-pub(crate) const FILE_NAME: &str = "journal";
+pub const FILE_NAME: &str = "journal";
 
 /// The file grows by this many zeros at a time, in bytes.
 const STEP: u64 = 256 * 1024;
@@ -76,40 +76,40 @@ pub enum Error {
 
 /// An order that was begun.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Intent {
+pub struct Intent {
     /// Under which key it is found.
-    pub(crate) key: String,
+    pub key: String,
     /// "cmd-17".
-    pub(crate) command_id: String,
+    pub command_id: String,
     /// The action.
-    pub(crate) action: String,
+    pub action: String,
     /// Its parameters.
-    pub(crate) parameters: Json,
+    pub parameters: Json,
     /// The fence of the order.
-    pub(crate) fence: u64,
+    pub fence: u64,
     /// The plan that it is a step of, by its hash; absent in journals of agents that verified none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) plan: Option<Digest>,
+    pub plan: Option<Digest>,
     /// Its number there.
     #[serde(default)]
-    pub(crate) step: u32,
+    pub step: u32,
     /// How long it may take, milliseconds.
-    pub(crate) timeout_ms: u64,
+    pub timeout_ms: u64,
     /// When it was begun, Unix time in milliseconds.
-    pub(crate) begun_unix_ms: i64,
+    pub begun_unix_ms: i64,
     /// What it holds.
-    pub(crate) resources: Vec<String>,
+    pub resources: Vec<String>,
     /// What the action needs to undo it, or to understand it after a crash.
-    pub(crate) prepared: Json,
+    pub prepared: Json,
     /// The key of the order that it undoes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) undoes: Option<String>,
+    pub undoes: Option<String>,
 }
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) enum Line {
+pub enum Line {
     /// An order begins.
     Intent(Intent),
     /// An order has ended, or was not begun.
@@ -122,11 +122,14 @@ pub(crate) enum Line {
 
 /// What is known of one key.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Record {
+pub struct Record {
     order: u64,
-    pub(crate) intent: Option<Intent>,
-    pub(crate) outcome: Option<Stored>,
-    pub(crate) acknowledged: bool,
+    /// That it began.
+    pub intent: Option<Intent>,
+    /// How it ended.
+    pub outcome: Option<Stored>,
+    /// Whether the controller has the outcome.
+    pub acknowledged: bool,
 }
 
 /// What the lines amount to.
@@ -228,7 +231,7 @@ struct Writer {
 
 /// The journal; cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Journal {
+pub struct Journal {
     index: Arc<Mutex<Index>>,
     writer: Arc<Mutex<Writer>>,
     /// Held for as long as the agent runs.
@@ -245,7 +248,7 @@ impl Journal {
     /// # Errors
     /// When another agent has it, or the disk says no. Damaged lines are no error: the file is kept aside and what it
     /// still says is taken over, loudly.
-    pub(crate) fn open(data_directory: &Path) -> Result<Self, Error> {
+    pub fn open(data_directory: &Path) -> Result<Self, Error> {
         let path = data_directory.join(FILE_NAME);
         let failed = |what| {
             let path = path.clone();
@@ -278,13 +281,17 @@ impl Journal {
     ///
     /// # Errors
     /// When they could not be written or made durable: then what they announce must not be done.
-    pub(crate) async fn append(&self, lines: Vec<Line>, sync: bool) -> Result<(), Error> {
+    pub async fn append(&self, lines: Vec<Line>, sync: bool) -> Result<(), Error> {
         let journal = self.clone();
         let written = tokio::task::spawn_blocking(move || journal.append_now(&lines, sync)).await;
         written.unwrap_or_else(|error| Err(Error::Broken(error.to_string())))
     }
 
-    fn append_now(&self, lines: &[Line], sync: bool) -> Result<(), Error> {
+    /// The same, on this thread. Blocks.
+    ///
+    /// # Errors
+    /// As [`Journal::append`].
+    pub fn append_now(&self, lines: &[Line], sync: bool) -> Result<(), Error> {
         let mut writer = locked(&self.writer);
         let intents = lines.iter().filter(|line| matches!(line, Line::Intent(_))).count() as u64;
         let begun = if intents > 0 { locked(&self.index).begun() + intents } else { 0 };
@@ -308,22 +315,22 @@ impl Journal {
     }
 
     /// What is known of a key.
-    pub(crate) fn find(&self, key: &str) -> Option<Record> {
+    pub fn find(&self, key: &str) -> Option<Record> {
         locked(&self.index).records.get(key).cloned()
     }
 
     /// The highest fence that was seen.
-    pub(crate) fn fence(&self) -> u64 {
+    pub fn fence(&self) -> u64 {
         locked(&self.index).fence
     }
 
     /// Whether as many orders wait for their acknowledgement as may.
-    pub(crate) fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         locked(&self.index).unacknowledged >= UNACKNOWLEDGED_LIMIT
     }
 
     /// What is begun or not acknowledged, oldest first.
-    pub(crate) fn open_records(&self) -> Vec<Record> {
+    pub fn open_records(&self) -> Vec<Record> {
         let index = locked(&self.index);
         let open = index.records.values().filter(|record| !record.acknowledged);
         let ordered: BTreeMap<u64, Record> = open.map(|record| (record.order, record.clone())).collect();

@@ -17,13 +17,20 @@ use crate::actions::{Change, Item, Preview, Refusal};
 /// How an order can end, by name: the journal must not depend on the wire's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// Applied, and it held.
     Succeeded,
+    /// There was nothing to do.
     NoChange,
+    /// This host said no.
     Refused,
+    /// It was tried and did not work.
     Failed,
+    /// It failed and was taken back.
     Undone,
+    /// Nobody can say.
     Unknown,
+    /// It was called off or its time was over before it began.
     NotStarted,
 }
 
@@ -43,45 +50,61 @@ impl Kind {
 
 /// An outcome, before it is known to whom it belongs.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct End {
-    pub(crate) kind: Kind,
-    pub(crate) change: Change,
-    pub(crate) remedy: String,
+pub struct End {
+    /// In one word.
+    pub kind: Kind,
+    /// What it changed, or why nothing.
+    pub change: Change,
+    /// The line of `agent.toml` that would permit it; empty when no line would.
+    pub remedy: String,
 }
 
 impl End {
-    pub(crate) fn new(kind: Kind, summary: impl Into<String>) -> Self {
+    /// One that is told in one line.
+    pub fn new(kind: Kind, summary: impl Into<String>) -> Self {
         Self { kind, change: Change::new(summary), remedy: String::new() }
     }
 
-    pub(crate) fn refused(refusal: Refusal) -> Self {
+    /// A refusal.
+    pub fn refused(refusal: Refusal) -> Self {
         Self { kind: Kind::Refused, change: Change::new(refusal.reason), remedy: refusal.remedy }
     }
 }
 
 /// How an order ended, as the journal keeps it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Stored {
-    pub(crate) key: String,
-    pub(crate) command_id: String,
-    pub(crate) fence: u64,
-    pub(crate) kind: Kind,
-    pub(crate) summary: String,
-    pub(crate) duration_ms: u64,
-    pub(crate) ended_unix_ms: i64,
+pub struct Stored {
+    /// Under which key the journal finds it.
+    pub key: String,
+    /// "cmd-17".
+    pub command_id: String,
+    /// The order's fence.
+    pub fence: u64,
+    /// How it ended, in one word,
+    pub kind: Kind,
+    /// and in one line.
+    pub summary: String,
+    /// From its beginning to its end, milliseconds.
+    pub duration_ms: u64,
+    /// When it ended, Unix time in milliseconds.
+    pub ended_unix_ms: i64,
+    /// What the action reported.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) values: BTreeMap<String, Value>,
+    pub values: BTreeMap<String, Value>,
+    /// The end of its output.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub(crate) output: String,
+    pub output: String,
+    /// The line of `agent.toml` that would permit it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub(crate) remedy: String,
+    pub remedy: String,
+    /// Nothing was to be changed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) dry_run: bool,
+    pub dry_run: bool,
 }
 
 impl Stored {
-    /// The outcome of an order that took `duration`.
-    pub(crate) fn of(command: &v1::Command, key: &str, end: End, duration: Duration) -> Self {
+    /// The outcome of an order that took `duration` and ended at `now` by the host's wall clock.
+    pub fn of(command: &v1::Command, key: &str, end: End, duration: Duration, now: jiff::Timestamp) -> Self {
         Self {
             key: key.to_owned(),
             command_id: command.command_id.clone(),
@@ -89,11 +112,27 @@ impl Stored {
             kind: end.kind,
             summary: end.change.summary,
             duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
-            ended_unix_ms: jiff::Timestamp::now().as_millisecond(),
+            ended_unix_ms: now.as_millisecond(),
             values: end.change.values,
             output: cut_front(end.change.output, LONGEST_OUTPUT),
             remedy: end.remedy,
             dry_run: command.dry_run,
+        }
+    }
+
+    /// The outcome as the wire carries it, so many milliseconds old, with the key that the controller knows.
+    pub fn wire(&self, age_ms: u64) -> v1::Outcome {
+        v1::Outcome {
+            command_id: self.command_id.clone(),
+            idempotency_key: super::wire_key(&self.key).to_owned(),
+            kind: self.kind.wire().into(),
+            summary: self.summary.clone(),
+            duration_ms: self.duration_ms,
+            age_ms,
+            values: self.values.iter().map(|(name, value)| field(name, value)).collect(),
+            output: self.output.clone(),
+            remedy: self.remedy.clone(),
+            dry_run: self.dry_run,
         }
     }
 }
@@ -129,20 +168,9 @@ impl Ends {
         }
     }
 
-    /// The outcome as the wire carries it, with the key that the controller knows.
+    /// The outcome as the wire carries it.
     pub(crate) fn wire(&self, stored: &Stored) -> v1::Outcome {
-        v1::Outcome {
-            command_id: stored.command_id.clone(),
-            idempotency_key: super::wire_key(&stored.key).to_owned(),
-            kind: stored.kind.wire().into(),
-            summary: stored.summary.clone(),
-            duration_ms: stored.duration_ms,
-            age_ms: self.age_ms(stored),
-            values: stored.values.iter().map(|(name, value)| field(name, value)).collect(),
-            output: stored.output.clone(),
-            remedy: stored.remedy.clone(),
-            dry_run: stored.dry_run,
-        }
+        stored.wire(self.age_ms(stored))
     }
 }
 

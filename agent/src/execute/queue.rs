@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     actions::{Action, Refusal},
-    guard::{self, Admitted, signed::Signed},
+    guard::{self, Admitted, Signed},
 };
 
 /// Orders that wait or run at the same time.

@@ -23,7 +23,7 @@ const LONGEST_REASON: usize = 1_000;
 
 /// An order that people signed, as far as the beliefs of a moment tell.
 #[derive(Debug, Clone)]
-pub(crate) struct Signed {
+pub struct Signed {
     pub(super) warrant: Arc<Warrant>,
     plan: Digest,
     pub(super) generation: u64,
@@ -31,17 +31,17 @@ pub(crate) struct Signed {
 
 impl Signed {
     /// What the host said that it would touch, when that was approved.
-    pub(crate) fn preview(&self) -> Option<Digest> {
+    pub fn preview(&self) -> Option<Digest> {
         self.warrant.preview
     }
 
     /// The plan's hash.
-    pub(crate) fn plan(&self) -> Digest {
+    pub fn plan(&self) -> Digest {
         self.plan
     }
 
     /// What only one order at a time holds: the policy and its target, on this host.
-    pub(crate) fn resource(&self) -> Option<String> {
+    pub fn resource(&self) -> Option<String> {
         match &self.warrant.mandate {
             Mandate::Policy { policy, .. } => Some(format!("policy {} on {}", policy.name, self.warrant.target)),
             Mandate::Run(_) => None,

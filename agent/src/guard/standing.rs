@@ -26,12 +26,28 @@ use crate::{
 /// How far this host's clock and the controller's may be apart, in seconds.
 const CLOCKS: f64 = 60.0;
 
+/// A moment, as the host's clock and the controller's show it.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// The host's wall clock.
+    pub now: Timestamp,
+    /// Seconds that it is ahead of the controller's; absent while that is not known.
+    pub ahead: Option<f64>,
+}
+
+impl Moment {
+    /// Now.
+    pub fn now(clock: &ClockOffset) -> Self {
+        Self { now: Timestamp::now(), ahead: clock.seconds() }
+    }
+}
+
 /// Asks whether an order that only looks may, and remembers the set that it showed. Blocks.
 ///
 /// # Errors
 /// The first check that fails, or what was seen could not be made durable.
-pub(crate) fn look(beliefs: &Beliefs, command: &v1::Command, signed: &Signed) -> Result<(), Refusal> {
-    let (step, now) = (signed.step(command), Timestamp::now());
+pub fn look(beliefs: &Beliefs, moment: Moment, command: &v1::Command, signed: &Signed) -> Result<(), Refusal> {
+    let (step, now) = (signed.step(command), moment.now);
     let noted = beliefs.note(|ledger| {
         ledger.check_seen(&step)?;
         Ok(ledger.note_seen(&step, now))
@@ -43,16 +59,11 @@ pub(crate) fn look(beliefs: &Beliefs, command: &v1::Command, signed: &Signed) ->
 ///
 /// # Errors
 /// The first check that fails.
-pub(crate) fn ask(
-    beliefs: &Beliefs,
-    clock: &ClockOffset,
-    command: &v1::Command,
-    signed: &Signed,
-) -> Result<(), Refusal> {
-    let now = Timestamp::now();
+pub fn ask(beliefs: &Beliefs, moment: Moment, command: &v1::Command, signed: &Signed) -> Result<(), Refusal> {
+    let now = moment.now;
     let signed = current(beliefs, command, signed, now)?;
     if !signed.warrant.recovery {
-        check_clock(clock)?;
+        check_clock(moment)?;
     }
     let step = signed.step(command);
     let asked = beliefs.ask(|ledger| {
@@ -70,8 +81,8 @@ pub(crate) fn ask(
 ///
 /// # Errors
 /// Something else began meanwhile, or it could not be made durable: then nothing may be done.
-pub(crate) fn begin(beliefs: &Beliefs, command: &v1::Command, signed: &Signed) -> Result<(), Refusal> {
-    let now = Timestamp::now();
+pub fn begin(beliefs: &Beliefs, moment: Moment, command: &v1::Command, signed: &Signed) -> Result<(), Refusal> {
+    let now = moment.now;
     let signed = current(beliefs, command, signed, now)?;
     let step = signed.step(command);
     let noted = beliefs.note(|ledger| {
@@ -107,8 +118,8 @@ fn remembered(warrant: &Warrant) -> Duration {
 }
 
 /// Cool-downs, calendars and expiries hang on the time of day.
-fn check_clock(clock: &ClockOffset) -> Result<(), Refusal> {
-    match clock.seconds() {
+fn check_clock(moment: Moment) -> Result<(), Refusal> {
+    match moment.ahead {
         Some(ahead) if ahead.abs() > CLOCKS => Err(Refusal::because(format!(
             "this host's clock is {:.0} s {} the controller's, so neither expiries nor calendars can be judged: set the \
              clocks right",

@@ -57,6 +57,16 @@ impl<T> Queue<T> {
     /// Adds something, waiting for a place.
     pub(crate) async fn push(&self, lane: Lane, item: T) -> Result<(), Closed> {
         self.places(lane).acquire().await.map_err(|_| Closed)?.forget();
+        self.put(lane, item)
+    }
+
+    /// Adds something if there is a place now.
+    pub(crate) fn try_push(&self, lane: Lane, item: T) -> Result<(), Closed> {
+        self.places(lane).try_acquire().map_err(|_| Closed)?.forget();
+        self.put(lane, item)
+    }
+
+    fn put(&self, lane: Lane, item: T) -> Result<(), Closed> {
         let mut waiting = self.lock();
         if waiting.closed {
             return Err(Closed);

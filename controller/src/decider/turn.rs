@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use quell_engine::{
-    Change, Effect, Input, State,
+    Change, Effect, Input, State, Windows,
     input::{Refusal, Reply},
 };
 
@@ -19,9 +19,9 @@ const MOST_INPUTS: usize = 512;
 
 /// Once something is to be committed, a turn takes no further inputs after this long: whoever is to be restarted does not
 /// wait for the samples of everybody else.
-const LONGEST_DECIDING: Duration = Duration::from_millis(1);
+pub(super) const LONGEST_DECIDING: Duration = Duration::from_millis(1);
 
-/// After a turn that could not be recorded, timers rest for this long.
+/// After a turn that could not be recorded, everything is looked at again after this long.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// What comes after a turn.
@@ -62,7 +62,7 @@ impl Core {
         }
         let mut next = Next::Turn;
         for _ in 0..MOST_INPUTS {
-            if !turn.changes.is_empty() && began.elapsed() > LONGEST_DECIDING {
+            if !turn.changes.is_empty() && began.elapsed() > self.patience {
                 break;
             }
             match self.shared.queue.pop() {
@@ -127,8 +127,10 @@ impl Core {
             Err(error @ (store::Error::Full { .. } | store::Error::TooLarge { .. })) => {
                 let reason = describe(&error);
                 tracing::error!(reason, "nothing was decided");
+                // They hold what the dropped turn made of them: what was due then would never be due again.
+                self.windows = Windows::default();
                 let soon = self.shared.clock.now().checked_add(RETRY).unwrap_or(Timestamp::MAX);
-                self.wake = self.wake.map(|wake| wake.max(soon));
+                self.wake = Some(self.wake.map_or(soon, |wake| wake.max(soon)));
                 turn.answers.into_iter().for_each(|(answer, _)| sorry(answer, &reason));
                 Ok(())
             }

@@ -4,7 +4,7 @@ use crate::wire::Invalid;
 
 /// What a message is, by its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub enum Place {
     /// It needs no acknowledgement.
     Unnumbered,
     /// It is the next one: to be taken in, then acknowledged.
@@ -16,7 +16,7 @@ pub(super) enum Place {
 /// Where a session stands. The agent keeps what is not acknowledged, so a message that overtook another is refused and
 /// comes again in its turn: acknowledging it would lose the other.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Order {
+pub struct Order {
     acknowledged: u64,
     begun: bool,
 }
@@ -24,12 +24,12 @@ pub(super) struct Order {
 impl Order {
     /// A session that begins with everything up to this number durably taken in. Its first new message may have any
     /// higher number: what lies between was acknowledged to an earlier session, without leaving a trace in the state.
-    pub(super) fn after(acknowledged: u64) -> Self {
+    pub fn after(acknowledged: u64) -> Self {
         Self { acknowledged, begun: false }
     }
 
     /// Up to where everything is durably taken in.
-    pub(super) fn acknowledged(&self) -> u64 {
+    pub fn acknowledged(&self) -> u64 {
         self.acknowledged
     }
 
@@ -37,7 +37,7 @@ impl Order {
     ///
     /// # Errors
     /// A message before it is missing.
-    pub(super) fn place(&self, number: u64) -> Result<Place, Invalid> {
+    pub fn place(&self, number: u64) -> Result<Place, Invalid> {
         let next = self.acknowledged.saturating_add(1);
         match number {
             0 => Ok(Place::Unnumbered),
@@ -48,7 +48,7 @@ impl Order {
     }
 
     /// The message with this number is durably taken in.
-    pub(super) fn taken(&mut self, number: u64) {
+    pub fn taken(&mut self, number: u64) {
         self.acknowledged = self.acknowledged.max(number);
         self.begun = true;
     }

@@ -23,7 +23,7 @@ use quell_controller::{
 };
 use quell_engine::{
     Actor, Effect, Input,
-    input::{Hello, HoldScope, Reply, Request},
+    input::{Hello, HoldScope, Reply, Request, Sample},
     state::Table,
 };
 use quell_link::{
@@ -32,6 +32,8 @@ use quell_link::{
 };
 use quell_model::{
     digest::Digest,
+    manifest,
+    probe::ProbeKey,
     selector::Selector,
     trust::{NAMESPACE_POLICY, PolicySet, SignedSet, TrustRoot, run::Run},
 };
@@ -205,4 +207,41 @@ async fn when_a_sync_fails_nothing_that_waited_for_it_happens_and_the_controller
     assert!(matches!(ask(&handle, run(1)).await, Err(Failed::Unavailable(_))));
     assert!(handle.ended().await.is_err(), "it does not go on without knowing what is durable");
     assert_eq!((handle.head(), commands(&bench.effects)), (before, 0));
+}
+
+const UPTIME: &str = "
+apiVersion: quell/v1
+kind: Contact
+metadata: { namespace: plants, name: on-call }
+spec: { via: [log] }
+---
+apiVersion: quell/v1
+kind: Policy
+metadata: { namespace: plants, name: up }
+spec:
+  description: The host has been up.
+  hosts: all
+  trigger: { when: host.uptime > 5 }
+  tell: [{ at: firing, contact: on-call, text: it is up }]
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_due_when_there_was_no_room_at_all_is_done_when_there_is() {
+    let bench = start(small()).await;
+    let handle = bench.decider.handle();
+    let file = manifest::File { name: "up.yaml".to_owned(), text: UPTIME.to_owned() };
+    let put = manifest::parse(&[file]).unwrap().into_iter().map(|parsed| parsed.canonical).collect();
+    ask(&handle, Request::Apply { put, remove: vec![], sets: vec![] }).await.unwrap();
+    let sample = || {
+        let fields = Arc::new([("uptime".to_owned(), 10.0.into())].into());
+        let sample = Sample { probe: ProbeKey::host(), taken_at: handle.now(), fields };
+        Input::Samples { host: "planthost1".parse().unwrap(), samples: vec![sample] }
+    };
+    let told = || bench.effects.try_iter().filter(|effect| matches!(effect, Effect::Notify { .. })).count();
+    bench.room.is_used_up.store(true, Ordering::SeqCst);
+    assert!(handle.input_durable(sample()).await.is_err(), "the alert cannot be recorded");
+    assert_eq!(told(), 0);
+    bench.room.is_used_up.store(false, Ordering::SeqCst);
+    handle.input_durable(sample()).await.unwrap();
+    assert_eq!(told(), 1, "people hear of it all the same");
 }

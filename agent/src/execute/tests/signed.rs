@@ -368,6 +368,15 @@ async fn a_replay_has_no_effect_whatever_its_key_and_after_a_restart() {
 }
 
 #[tokio::test]
+async fn an_order_of_another_host_is_refused_though_the_plan_has_the_same_step_here() {
+    let mut shop = Shop::new().await;
+    let of = |host: &str, key: &str| v1::Command { host: host.to_owned(), ..shop.order(key, "plain").seal() };
+    let (other, own) = (of("web2", "a"), of("web1", "b"));
+    shop.refuses_as_it_is(other, "the order is for web2, and this is web1").await;
+    assert_eq!(shop.agent.give(own).await.kind(), OutcomeKind::Succeeded);
+}
+
+#[tokio::test]
 async fn a_persons_order_is_good_for_one_plan() {
     let mut shop = Shop::new().await;
     let marks = shop.data.path().join("marks");

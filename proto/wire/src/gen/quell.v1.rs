@@ -506,6 +506,10 @@ pub struct Command {
     /// What the people who approved the plan chose; empty when nobody was asked.
     #[prost(string, tag = "20")]
     pub choice: ::prost::alloc::string::String,
+    /// Whose order it is: any other host refuses it, though the plan may have the same step for that host. Empty: from a
+    /// controller that does not say.
+    #[prost(string, tag = "21")]
+    pub host: ::prost::alloc::string::String,
 }
 /// Do not begin the command; if it runs, stop it where the action can be stopped.
 #[derive(serde::Serialize)]
