@@ -92,6 +92,8 @@ pub struct Item {
     pub size: u64,
     /// Anything else that a person would want to know.
     pub detail: String,
+    /// Whether size and detail change by themselves: they are shown, and no approval binds them.
+    pub moving: bool,
 }
 
 /// What an action would do; empty: nothing.

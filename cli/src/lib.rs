@@ -8,6 +8,7 @@ pub mod arguments;
 pub mod commands;
 pub mod connect;
 pub mod error;
+pub mod exact;
 pub mod exit;
 pub mod kind;
 pub mod logging;

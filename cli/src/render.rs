@@ -2,9 +2,10 @@
 //!
 //! Every text that came over the wire goes through [`escape`]: hosts, logs and DNS servers choose some of it.
 
+pub use quell_model::escape;
+
 pub mod describe;
 pub mod diff;
-pub mod escape;
 pub mod page;
 pub mod rows;
 pub mod shadow;

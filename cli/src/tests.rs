@@ -4,7 +4,7 @@ use clap::{CommandFactory as _, Parser as _};
 use jiff::Timestamp;
 use quell_wire::v1::{
     ApprovalView, GetResponse, GuardView, HoldView, HostView, IncidentView, NoteView, PastView, PlanView, PolicyView,
-    SignalView, StatusView, StepView, TimelineView, VerdictView, WindowView,
+    PreviewItemView, SignalView, StatusView, StepView, TimelineView, VerdictView, WindowView,
 };
 
 use crate::{
@@ -144,7 +144,14 @@ fn plan() -> PlanView {
             parameters: r#"{"from":"dns1","to":"dns2"}"#.to_owned(),
             outcome: "refused".to_owned(),
             summary: "dns.failover is not allowed here\u{1b}[2J".to_owned(),
-            preview: vec!["dnsTool -a failover -s dns2".to_owned()],
+            items: vec![PreviewItemView {
+                verb: "switch".to_owned(),
+                object: "dns2\u{1b}[2K".to_owned(),
+                size_bytes: 4 << 20,
+                detail: "from dns1".to_owned(),
+                moving: false,
+            }],
+            previewed: Some(true),
             remedy: Some("[allow]\nactions = [\"dns.failover\"]".to_owned()),
             duration_ms: 12,
             ..StepView::default()

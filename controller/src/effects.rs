@@ -65,6 +65,11 @@ impl Service {
                 let sent = self.registry.send(&host, wire::message(Body::Command(order)));
                 tracing::info!(%host, command = %command.id, plan = %plan.id, sent, "command released");
             }
+            Effect::Preview { host, command, plan } => {
+                let question = wire::question(state, now, &command, &plan);
+                let sent = self.registry.send(&host, wire::message(Body::Command(question)));
+                tracing::info!(%host, command = %command.id, plan = %plan.id, sent, "preview asked for");
+            }
             Effect::Cancel { host, command, reason } => {
                 tracing::info!(%host, %command, reason, "command cancelled");
                 let cancel = CancelCommand { command_id: command.to_string(), reason };

@@ -200,8 +200,9 @@ fn incident_states() -> [String; 3] {
 }
 
 /// States that are shown although no plan is in them: those of plans that are not over.
-fn plan_states() -> [String; 4] {
-    [PlanState::Proposed, PlanState::Held, PlanState::Running, PlanState::Verifying].map(|state| name_of(&state))
+fn plan_states() -> [String; 5] {
+    [PlanState::Previewing, PlanState::Proposed, PlanState::Held, PlanState::Running, PlanState::Verifying]
+        .map(|state| name_of(&state))
 }
 
 /// Modes that are shown although no policy has them.

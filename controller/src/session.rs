@@ -362,6 +362,6 @@ impl Worker {
 }
 
 fn previewed(host: HostName, preview: Preview) -> Result<Input, Invalid> {
-    let (command, items, digest, refusal) = wire::preview(preview)?;
-    Ok(Input::Previewed { host, command, items, digest, refusal })
+    let (command, preview) = wire::preview(preview)?;
+    Ok(Input::Previewed { host, command, preview })
 }

@@ -13,11 +13,12 @@ use quell_engine::{
     State,
     id::{CommandId, MessageId},
     input::Hello,
-    state::{Assignment, CommandRow, Outcome, OutcomeKind, PlanRow, SignedDocument},
+    state::{Assignment, CommandRow, Outcome, OutcomeKind, PlanRow, Preview, SignedDocument},
 };
 use quell_model::{
     digest::Digest,
     name::FullName,
+    preview::Item,
     probe::ProbeKey,
     value::{Fields, Value},
 };
@@ -140,14 +141,16 @@ pub fn outcome(message: v1::Outcome) -> Result<Outcome, Invalid> {
         values: fields(message.values)?,
         output: cut(message.output, OUTPUT_BYTES),
         remedy: cut(message.remedy, LINE_BYTES),
+        moved: message.moved,
     })
 }
 
-/// What a command would do: one line an object, the digest that the agent computed, and its refusal.
+/// What a command would do: its objects, the digest that the agent computed, and its refusal. Nothing of an object is cut:
+/// what is shown would not be what is approved.
 ///
 /// # Errors
-/// The digest is not 32 bytes, or there are too many items.
-pub fn preview(message: v1::Preview) -> Result<(CommandId, Vec<String>, Digest, Option<String>), Invalid> {
+/// The digest is not 32 bytes, or there is more than people can read.
+pub fn preview(message: v1::Preview) -> Result<(CommandId, Preview), Invalid> {
     at_most("preview.items", message.items.len(), ITEMS)?;
     let command = command_id(&message.command_id)?;
     let digest = message
@@ -156,21 +159,17 @@ pub fn preview(message: v1::Preview) -> Result<(CommandId, Vec<String>, Digest, 
         .try_into()
         .map(Digest)
         .map_err(|_| Invalid::malformed("preview.digest", "a SHA-256 has 32 bytes"))?;
-    let items = message.items.into_iter().map(|item| cut(preview_line(&item), LINE_BYTES)).collect();
+    let item = |item: v1::PreviewItem| Item {
+        verb: item.verb,
+        object: item.object,
+        size: item.size_bytes,
+        detail: item.detail,
+        moving: item.moving,
+    };
+    let items: Vec<Item> = message.items.into_iter().map(item).collect();
+    quell_model::preview::check(&items).map_err(|too_much| Invalid::malformed("preview", too_much.to_string()))?;
     let refusal = (!message.refusal.is_empty()).then(|| cut(message.refusal, LINE_BYTES));
-    Ok((command, items, digest, refusal))
-}
-
-fn preview_line(item: &v1::PreviewItem) -> String {
-    let mut line = format!("{} {}", item.verb, item.object);
-    if item.size_bytes > 0 {
-        line.push_str(&format!(" ({} bytes)", item.size_bytes));
-    }
-    if !item.detail.is_empty() {
-        line.push_str(": ");
-        line.push_str(&item.detail);
-    }
-    line
+    Ok((command, Preview { items, digest, refusal, note: cut(message.note, LINE_BYTES) }))
 }
 
 /// The end of a log, and the message that waits for it.
@@ -284,6 +283,18 @@ pub fn command(state: &State, now: Timestamp, command: &CommandRow, plan: &PlanR
         undo: command.undoes.is_some(),
         yield_to: command.yield_to.clone(),
         choice: plan.choice.clone().unwrap_or_default(),
+    }
+}
+
+/// The question what an order would touch, as it goes to the agent: the same order, under the fence of the question.
+pub fn question(state: &State, now: Timestamp, asked: &CommandRow, plan: &PlanRow) -> v1::Command {
+    let until = plan.preview_until.unwrap_or(now);
+    let remaining = Duration::try_from(until.duration_since(now)).unwrap_or(Duration::ZERO);
+    v1::Command {
+        fence: asked.look.as_ref().map_or(0, |look| look.fence),
+        start_within_ms: millis(remaining),
+        preview_only: true,
+        ..command(state, now, asked, plan)
     }
 }
 

@@ -165,7 +165,7 @@ impl Action for Failover {
             self.still_holds(active.as_deref(), false).map_err(Refusal::because)?;
             let detail = format!("from {}", self.0.from);
             Ok(Preview {
-                items: vec![Item { verb: "switch", object: self.0.to.clone(), size: 0, detail }],
+                items: vec![Item { verb: "switch", object: self.0.to.clone(), size: 0, detail, moving: false }],
                 note: String::new(),
             })
         })

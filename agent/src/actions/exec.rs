@@ -49,7 +49,7 @@ impl Action for Run {
             .and_then(|checked| checked)
             .map_err(Refusal::because)?;
             let detail = self.0.user.as_ref().map(|user| format!("as {user}")).unwrap_or_default();
-            let item = Item { verb: "run", object: super::shown_argv(&self.0.argv), size: 0, detail };
+            let item = Item { verb: "run", object: super::shown_argv(&self.0.argv), size: 0, detail, moving: false };
             Ok(Preview { items: vec![item], note: String::new() })
         })
     }

@@ -92,7 +92,7 @@ impl Action for Restart {
                 Some(process) => format!("{}, process {}", status.state, process.pid),
                 None => status.state.to_string(),
             };
-            let item = Item { verb: "restart", object: self.0.service.clone(), size: 0, detail };
+            let item = Item { verb: "restart", object: self.0.service.clone(), size: 0, detail, moving: true };
             Ok(Preview { items: vec![item], note: String::new() })
         })
     }

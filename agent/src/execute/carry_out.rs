@@ -183,9 +183,10 @@ fn check_preview(order: &Order, preview: &Preview) -> Result<(), End> {
             "{action} touches only what stands on a list that its plan holds, and this plan holds none: ask for the \
              preview first, and order the plan that was made with it"
         )))),
-        Some(approved) if outcome::preview_digest(preview) != approved => Err(End::refused(Refusal::because(
-            "what it would touch is not what it was when people approved it: look at the new preview and approve that",
-        ))),
+        Some(approved) if outcome::preview_digest(preview) != approved => {
+            let why = "what it would touch is not what it was when the plan was previewed: nothing was done; it is previewed anew";
+            Err(End { moved: true, ..End::refused(Refusal::because(why)) })
+        }
         _ => Ok(()),
     }
 }
@@ -243,13 +244,13 @@ pub(super) async fn apply_and_verify(
         }
     };
     let failure = match tokio::time::timeout_at(work.deadline + GRACE, steps).await {
-        Ok(Ok(change)) => return End { kind: Kind::Succeeded, change, remedy: String::new() },
+        Ok(Ok(change)) => return End { kind: Kind::Succeeded, change, remedy: String::new(), moved: false },
         Ok(Err(failure)) => failure,
         Err(_) => return End::new(Kind::Unknown, "it did not end, long after its time was over"),
     };
     let called_off = cancel.reason().map(|reason| format!(" (called off: {reason})")).unwrap_or_default();
     let reason = format!("{}{called_off}", failure.reason);
-    let mut end = End { kind: Kind::Failed, change: failure.change, remedy: String::new() };
+    let mut end = End { kind: Kind::Failed, change: failure.change, remedy: String::new(), moved: false };
     end.change.summary.clone_from(&reason);
     if failure.in_doubt {
         end.kind = Kind::Unknown;
@@ -302,7 +303,7 @@ async fn take_back(shared: &Shared, order: &Order, intent: &Intent) -> End {
         Err(refusal) => return End::refused(refusal),
     };
     match action.undo(&work, &intent.prepared).await {
-        Ok(Some(change)) => End { kind: Kind::Succeeded, change, remedy: String::new() },
+        Ok(Some(change)) => End { kind: Kind::Succeeded, change, remedy: String::new(), moved: false },
         Ok(None) => End::new(Kind::NoChange, format!("there is nothing to take back of {}", intent.action)),
         Err(failure) => End::new(Kind::Failed, failure.reason),
     }

@@ -6,10 +6,9 @@ use std::{
     time::Duration,
 };
 
-use quell_model::{action::LONGEST_OUTPUT, digest::Digest, value::Value};
+use quell_model::{action::LONGEST_OUTPUT, digest::Digest, preview, value::Value};
 use quell_wire::v1;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use tokio::time::Instant;
 
 use crate::actions::{Change, Item, Preview, Refusal};
@@ -57,17 +56,19 @@ pub struct End {
     pub change: Change,
     /// The line of `agent.toml` that would permit it; empty when no line would.
     pub remedy: String,
+    /// Whether it was refused because what it would touch is not what was previewed any more.
+    pub moved: bool,
 }
 
 impl End {
     /// One that is told in one line.
     pub fn new(kind: Kind, summary: impl Into<String>) -> Self {
-        Self { kind, change: Change::new(summary), remedy: String::new() }
+        Self { kind, change: Change::new(summary), remedy: String::new(), moved: false }
     }
 
     /// A refusal.
     pub fn refused(refusal: Refusal) -> Self {
-        Self { kind: Kind::Refused, change: Change::new(refusal.reason), remedy: refusal.remedy }
+        Self { kind: Kind::Refused, change: Change::new(refusal.reason), remedy: refusal.remedy, moved: false }
     }
 }
 
@@ -100,6 +101,9 @@ pub struct Stored {
     /// Nothing was to be changed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
+    /// It was refused because what it would touch is not what was previewed any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub moved: bool,
 }
 
 impl Stored {
@@ -117,6 +121,7 @@ impl Stored {
             output: cut_front(end.change.output, LONGEST_OUTPUT),
             remedy: end.remedy,
             dry_run: command.dry_run,
+            moved: end.moved,
         }
     }
 
@@ -133,6 +138,7 @@ impl Stored {
             output: self.output.clone(),
             remedy: self.remedy.clone(),
             dry_run: self.dry_run,
+            moved: self.moved,
         }
     }
 }
@@ -185,30 +191,43 @@ fn field(name: &str, value: &Value) -> v1::Field {
 
 /// What an approval binds of a preview: the objects that would be touched, and how.
 pub(crate) fn preview_digest(preview: &Preview) -> Digest {
-    let canonical =
-        |item: &Item| json!({"detail": item.detail, "object": item.object, "sizeBytes": item.size, "verb": item.verb});
-    let canonical: Vec<serde_json::Value> = preview.items.iter().map(canonical).collect();
-    Digest::of(serde_json::Value::Array(canonical).to_string().as_bytes())
+    preview::digest(&listed(preview))
+}
+
+/// The objects of a preview as they are hashed and shown.
+fn listed(preview: &Preview) -> Vec<preview::Item> {
+    let item = |item: &Item| preview::Item {
+        verb: item.verb.to_owned(),
+        object: item.object.clone(),
+        size: item.size,
+        detail: item.detail.clone(),
+        moving: item.moving,
+    };
+    preview.items.iter().map(item).collect()
 }
 
 /// A preview as the wire carries it.
+///
+/// One that is longer than people read is a refusal.
 pub(crate) fn preview(command_id: &str, checked: Result<Preview, Refusal>) -> v1::Preview {
-    let (preview, refusal) = match checked {
-        Ok(preview) => (preview, String::new()),
-        Err(refusal) => (Preview::default(), refusal.reason),
+    let checked = checked.map(|preview| (listed(&preview), preview.note));
+    let (items, note, refusal) = match checked.map(|(items, note)| (preview::check(&items), items, note)) {
+        Ok((Ok(()), items, note)) => (items, note, String::new()),
+        Ok((Err(too_much), _, note)) => (Vec::new(), note, too_much.to_string()),
+        Err(refusal) => (Vec::new(), String::new(), refusal.reason),
     };
-    let digest = preview_digest(&preview);
-    let items = preview
-        .items
+    let digest = preview::digest(&items);
+    let items = items
         .into_iter()
         .map(|item| v1::PreviewItem {
-            verb: item.verb.to_owned(),
+            verb: item.verb,
             object: item.object,
             size_bytes: item.size,
             detail: item.detail,
+            moving: item.moving,
         })
         .collect();
-    v1::Preview { command_id: command_id.to_owned(), items, refusal, digest: digest.0.to_vec() }
+    v1::Preview { command_id: command_id.to_owned(), items, refusal, digest: digest.0.to_vec(), note }
 }
 
 /// What a dry run answers: the same looks, and nothing done.

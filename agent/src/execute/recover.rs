@@ -54,7 +54,7 @@ async fn decide(shared: &Arc<Shared>, intent: &Intent, age: Duration, cancel: &C
         Standing::Done(change) => {
             let work = carry_out::work(shared, cancel, Duration::from_millis(intent.timeout_ms), true);
             match action.verify(&work, &intent.prepared).await {
-                Ok(()) => End { kind: Kind::Succeeded, change, remedy: String::new() },
+                Ok(()) => End { kind: Kind::Succeeded, change, remedy: String::new(), moved: false },
                 Err(failure) => End::new(Kind::Failed, failure.reason),
             }
         }
@@ -86,7 +86,7 @@ async fn go_on(
         }
         Err(reason) => {
             stands.summary.push_str(&format!(", and {reason}"));
-            End { kind: Kind::Failed, change: stands, remedy: String::new() }
+            End { kind: Kind::Failed, change: stands, remedy: String::new(), moved: false }
         }
     }
 }

@@ -9,6 +9,7 @@ use quell_wire::v1::{DecideRequest, PlanView};
 use crate::{
     connect::{self, Client, Context},
     error::Error,
+    exact,
     exit::Exit,
     kind::Kind,
     output,
@@ -61,6 +62,9 @@ pub async fn approve(arguments: &Approve, context: &Context) -> Result<Exit, Err
         )));
     }
     let mut request = request(&plan, &arguments.choose, &arguments.reason);
+    if !context.format.is_data() {
+        output::text(&describe::touched(&plan))?;
+    }
     if let Some(key) = arguments.key.find(&context.profile()?)? {
         request.signature = sign(&plan, &mut request.choice, &key)?;
     }
@@ -82,11 +86,12 @@ pub async fn deny(arguments: &Deny, context: &Context) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-/// Signs the vote: this plan, by its hash, and one of its choices.
+/// Signs the vote: this plan, by its hash, and one of its choices. What was shown of it is what the hash says.
 fn sign(plan: &PlanView, choice: &mut String, key: &SigningKey) -> Result<String, Error> {
     let Some(role) = &plan.role else {
         return Err(Error::Usage(format!("{} is {}: it waits for no approval", plan.id, plan.state)));
     };
+    exact::check(plan)?;
     if choice.is_empty() {
         *choice = plan.choices.first().cloned().unwrap_or_default();
     }

@@ -3,7 +3,7 @@
 use clap::Args;
 use quell_model::{
     manifest::schema::{self, Need},
-    probe::{FieldSpec, FieldType, ProbeKind, all_fields, outcome_fields},
+    probe::{FieldSpec, FieldType, ProbeKind, all_fields, outcome_fields, plan_fields},
 };
 
 use crate::{error::Error, exit::Exit, output, render::page::Page};
@@ -37,6 +37,7 @@ fn explain(path: &str) -> Option<String> {
         ("probe", rest) => probe(rest),
         ("host", rest) => samples(ProbeKind::Host, rest),
         ("outcome", rest) => fields("outcome.", rest, outcome_fields().iter()),
+        ("plan", rest) => fields("plan.", rest, plan_fields().iter()),
         _ => manifest(path),
     }
 }
@@ -55,6 +56,8 @@ fn overview() -> String {
     }
     let names: Vec<_> = outcome_fields().iter().map(|field| field.name).collect();
     page.value("outcome", &names.join(", "));
+    let names: Vec<_> = plan_fields().iter().map(|field| field.name).collect();
+    page.value("plan", &names.join(", "));
     page.into_text()
 }
 

@@ -114,7 +114,7 @@ fn begun(answer: &RunResponse, context: &Context) -> Result<Exit, Error> {
 
 /// Whether a plan is over.
 fn has_ended(plan: &PlanView) -> bool {
-    !matches!(plan.state.as_str(), "proposed" | "held" | "approved" | "running" | "verifying")
+    !matches!(plan.state.as_str(), "previewing" | "proposed" | "held" | "approved" | "running" | "verifying")
 }
 
 /// Asks after a plan until it has ended, and tells each change on standard error.
@@ -150,7 +150,8 @@ fn ending(plan: &PlanView) -> Exit {
     let with = |wanted: &[&str]| plan.steps.iter().filter(|step| wanted.contains(&step.outcome.as_str())).count();
     let succeeded = with(&["succeeded", "noChange"]);
     match plan.state.as_str() {
-        "succeeded" => Exit::Done,
+        "succeeded" | "nothingToDo" => Exit::Done,
+        _ if plan.steps.iter().any(|step| step.refusal.is_some()) => Exit::Refused,
         _ if with(&["unknown"]) > 0 => Exit::Unknown,
         "denied" => Exit::Refused,
         _ if succeeded > 0 => Exit::Partly,
@@ -192,6 +193,7 @@ mod tests {
             ("failed", &["refused", "failed"], Exit::Failed),
             ("failed", &["succeeded", "unknown"], Exit::Unknown),
             ("denied", &["notStarted"], Exit::Refused),
+            ("nothingToDo", &["notStarted"], Exit::Done),
             ("expired", &["notStarted"], Exit::Failed),
             ("cancelled", &[], Exit::Failed),
         ] {

@@ -1,10 +1,13 @@
 //! One thing with all that belongs to it.
 
 use jiff::Timestamp;
+use quell_model::{preview, unit};
 use quell_wire::v1::{
     AlertView, GetResponse, HoldView, HostView, IncidentView, ManifestView, OperatorView, PlanView, PolicyView,
     StepView, TokenView, WindowView,
 };
+
+use crate::exact;
 
 use super::{
     page::{Page, pairs},
@@ -106,6 +109,7 @@ fn plan(page: &mut Page, view: &PlanView, now: Timestamp) {
         .value("state", &view.state)
         .value("dry run", if view.dry_run { "yes: nothing is changed" } else { "" })
         .value("needs", view.needs.as_deref().unwrap_or_default())
+        .value("choices", &offers(view))
         .value("waits", &view.hold.as_ref().map(|hold| held(hold, now)).unwrap_or_default())
         .value("verification", &view.verification)
         .value("incident", view.incident.as_deref().unwrap_or_default())
@@ -131,11 +135,53 @@ fn step(page: &mut Page, view: &StepView) {
     if !view.summary.is_empty() {
         page.line(&format!("  {}", view.summary));
     }
-    view.preview.iter().for_each(|item| {
-        page.line(&format!("  would: {item}"));
-    });
+    would(page, view);
     if let Some(remedy) = view.remedy.as_deref().filter(|remedy| !remedy.is_empty()) {
         page.line(&format!("  to allow it, add to agent.toml on {}:", view.host)).quote(remedy);
+    }
+}
+
+/// What can be chosen, and what comes of it.
+fn offers(view: &PlanView) -> String {
+    let offers: Vec<String> = view.offers.iter().map(|offer| format!("{} ({})", offer.name, offer.does)).collect();
+    offers.join(", ")
+}
+
+/// What a plan would touch, host by host: what people read before they answer for it.
+pub fn touched(view: &PlanView) -> String {
+    let mut page = Page::new();
+    for step in view.steps.iter().filter(|step| step.previewed.is_some()) {
+        page.line(&format!("{} on {}", step.action, step.host));
+        would(&mut page, step);
+    }
+    page.into_text()
+}
+
+/// What a host says that a step would touch. The lines are made here, from what is hashed.
+fn would(page: &mut Page, view: &StepView) {
+    let items = exact::items(view);
+    match (&view.refusal, view.previewed) {
+        (Some(refusal), _) => {
+            page.line(&format!("  would be refused: {refusal}"));
+        }
+        (None, None) => {}
+        (None, Some(false)) => {
+            page.line("  asked what it would touch; no answer yet");
+        }
+        (None, Some(true)) if items.is_empty() => {
+            page.line("  would touch nothing");
+        }
+        (None, Some(true)) => {
+            let bytes = preview::total(&items);
+            let bytes = if bytes > 0 { format!(", {} ({bytes} bytes)", unit::size_text(bytes)) } else { String::new() };
+            page.line(&format!("  would touch {}{bytes}:", items.len()));
+            for item in &items {
+                page.line(&format!("    {}", item.line()));
+            }
+        }
+    }
+    if let Some(note) = &view.note {
+        page.line(&format!("  {note}"));
     }
 }
 

@@ -1,7 +1,12 @@
 //! Approvals: what people are asked, who may answer, and what their answer does.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
-use quell_model::policy::{ApprovalRule, Rung};
+use quell_model::{
+    name::FullName,
+    policy::{ApprovalRule, Does, Rung},
+};
 
 use crate::{
     Actor, State,
@@ -9,7 +14,7 @@ use crate::{
     id::PlanId,
     input::{Refusal, Reply},
     plan,
-    state::{Needs, PlanRow, PlanState, Vote},
+    state::{IncidentRow, IncidentState, Instead, Needs, PlanRow, PlanState, Vote},
     tell::{self, Draught},
     trust,
     turn::{Subject, Turn},
@@ -22,18 +27,28 @@ pub(crate) const ANY_OPERATOR: &str = "operator";
 const CHOICES: [&str; 2] = ["approve", REJECT];
 /// The choice that denies.
 const REJECT: &str = "reject";
+/// The most of a plan's list that a message carries, bytes.
+const LIST_KEPT: usize = 12_000;
 /// How long the question stands when no rule says.
 const EXPIRES: std::time::Duration = std::time::Duration::from_secs(24 * 3_600);
 
 /// What a rung's plan needs.
 pub(crate) fn needs(rung: &Rung, from: Timestamp, now: Timestamp) -> Needs {
     let rule: Option<&ApprovalRule> = rung.approval.as_ref();
-    let choices = rule.map(|rule| rule.choices.clone()).filter(|choices| !choices.is_empty());
+    let offered = rule.map(|rule| rule.choices.as_slice()).unwrap_or_default();
+    let choices: Vec<String> = offered.iter().map(|choice| choice.name.clone()).collect();
+    let instead = offered.iter().filter_map(|choice| match &choice.does {
+        Does::Tell { contact, text } => {
+            Some((choice.name.clone(), Instead { contact: contact.clone(), text: text.clone() }))
+        }
+        Does::Run | Does::Deny => None,
+    });
     Needs {
         role: rule.map_or_else(|| ANY_OPERATOR.to_owned(), |rule| rule.role.clone()),
         count: rule.map_or(1, |rule| rule.count.max(1)),
         expires: after(from, rule.map_or(EXPIRES, |rule| rule.expires)),
-        choices: choices.unwrap_or_else(|| CHOICES.map(str::to_owned).to_vec()),
+        instead: instead.collect(),
+        choices: if choices.is_empty() { CHOICES.map(str::to_owned).to_vec() } else { choices },
         remind: rule.and_then(|rule| rule.remind),
         reminded_at: now,
         signed: rule.is_none_or(|rule| rule.signed),
@@ -121,19 +136,48 @@ fn say(turn: &mut Turn<'_>, id: PlanId, what: &str) {
     let severity =
         turn.policy(policy).map_or(quell_model::policy::Severity::Ticket, |compiled| compiled.policy.severity);
     for contact in tell::contacts_for(turn, policy, Some(&needs.role)) {
-        let body = format!(
-            "{} on {}, rung {}\nhash {}\nchoices: {}",
-            policy,
-            plan.target,
-            plan.rung,
-            plan.hash,
-            needs.choices.join(", ")
-        );
+        let body = question(turn.state(), &plan, policy, needs);
         tell::send(
             turn,
             Draught { contact, subject: text.clone(), body, severity, incident: plan.incident, logs: Vec::new() },
         );
     }
+}
+
+/// The question in full: what is asked about, and everything that would be touched, as far as a message may be long.
+fn question(state: &State, plan: &PlanRow, policy: &FullName, needs: &Needs) -> String {
+    let lines = vec![
+        format!("{policy} on {}, rung {}", plan.target, plan.rung),
+        format!("hash {}", plan.hash),
+        format!("choices: {}", offers(needs).join(", ")),
+    ];
+    let listing = plan::preview::listing(state, plan);
+    cut_lines(lines.into_iter().chain(listing).collect(), plan).join("\n")
+}
+
+/// As many lines as a message may carry, and where the others are seen.
+fn cut_lines(mut lines: Vec<String>, plan: &PlanRow) -> Vec<String> {
+    let mut room = LIST_KEPT;
+    let fits = |line: &&String| {
+        room = room.saturating_sub(line.len() + 1);
+        room > 0
+    };
+    let kept = lines.iter().take_while(fits).count();
+    if kept < lines.len() {
+        let left = lines.len() - kept;
+        lines.truncate(kept);
+        lines.push(format!("and {left} lines more: see all of it with `quell describe plan {}`", plan.id));
+    }
+    lines
+}
+
+/// What can be chosen, and what comes of it.
+fn offers(needs: &Needs) -> Vec<String> {
+    let offer = |choice: &String| match needs.instead.get(choice) {
+        Some(instead) => format!("{choice} (tells {}, and nothing is run)", instead.contact),
+        None => choice.clone(),
+    };
+    needs.choices.iter().map(offer).collect()
 }
 
 /// A person's answer.
@@ -148,14 +192,8 @@ pub(crate) struct Answer {
     pub(crate) signature: Option<String>,
 }
 
-/// Takes in a person's answer.
-///
-/// # Errors
-/// The plan is not there, moved on, or the person may not decide it.
-pub(crate) fn decide(turn: &mut Turn<'_>, actor: &Actor, answer: &Answer) -> Result<Reply, Refusal> {
-    let Actor::Person(who) = actor else {
-        return Err(Refusal::Forbidden("only a person approves or denies a plan".to_owned()));
-    };
+/// The plan that a person answers about, and what it needs, when that person may answer now.
+fn question_of(turn: &Turn<'_>, who: &str, answer: &Answer) -> Result<(Arc<PlanRow>, Needs), Refusal> {
     let plan = turn
         .state()
         .plans
@@ -180,11 +218,24 @@ pub(crate) fn decide(turn: &mut Turn<'_>, actor: &Actor, answer: &Answer) -> Res
         return Err(Refusal::Forbidden(format!("{who} was revoked and decides nothing any more")));
     }
     may_decide(who, &plan, &needs, answer)?;
+    Ok((plan, needs))
+}
+
+/// Takes in a person's answer.
+///
+/// # Errors
+/// The plan is not there, moved on, or the person may not decide it.
+pub(crate) fn decide(turn: &mut Turn<'_>, actor: &Actor, answer: &Answer) -> Result<Reply, Refusal> {
+    let Actor::Person(who) = actor else {
+        return Err(Refusal::Forbidden("only a person approves or denies a plan".to_owned()));
+    };
+    let (plan, needs) = question_of(turn, who, answer)?;
     let choice = answer.choice.clone().unwrap_or_else(|| needs.choices.first().cloned().unwrap_or_default());
     if answer.approve && !needs.choices.contains(&choice) {
         return Err(Refusal::Invalid(format!("{choice:?} cannot be chosen; there is {}", needs.choices.join(", "))));
     }
-    let denied = !answer.approve || choice == REJECT;
+    let instead = needs.instead.get(&choice).filter(|_| answer.approve);
+    let denied = !answer.approve || choice == REJECT || instead.is_some();
     if !denied && let Some(other) = plan.votes.iter().find(|vote| !vote.denied && vote.choice != choice) {
         return Err(Refusal::Conflict(format!(
             "{} chose {:?}; those who approve must choose the same",
@@ -207,7 +258,11 @@ pub(crate) fn decide(turn: &mut Turn<'_>, actor: &Actor, answer: &Answer) -> Res
         row.votes.push(vote);
         row.choice = (!denied).then(|| choice.clone());
     });
-    let verb = if denied { "denies" } else { "approves" };
+    let verb = match (instead, denied) {
+        (Some(_), _) => format!("chooses {choice} for"),
+        (None, true) => "denies".to_owned(),
+        (None, false) => "approves".to_owned(),
+    };
     turn.record(
         Entry::new(
             if denied { "planDenied" } else { "voteGiven" },
@@ -219,17 +274,45 @@ pub(crate) fn decide(turn: &mut Turn<'_>, actor: &Actor, answer: &Answer) -> Res
         .id("hash", plan.hash)
         .data(serde_json::json!({ "choice": choice })),
     );
-    if denied {
-        let why = if answer.reason.is_empty() {
-            format!("denied by {who}")
-        } else {
-            format!("denied by {who}: {}", answer.reason)
-        };
-        plan::end(turn, plan.id, PlanState::Denied, &why);
-    } else {
-        turn.touch(Subject::Plan(plan.id));
+    match instead {
+        Some(instead) => tell_instead(turn, &plan, who, &choice, instead, &answer.reason),
+        None if denied => {
+            plan::end(turn, plan.id, PlanState::Denied, &because(format!("denied by {who}"), &answer.reason));
+        }
+        None => turn.touch(Subject::Plan(plan.id)),
     }
     Ok(Reply::Done)
+}
+
+fn because(what: String, reason: &str) -> String {
+    if reason.is_empty() { what } else { format!("{what}: {reason}") }
+}
+
+/// Somebody wants something else than the plan: whoever can give it is told, and the question is closed. One person is
+/// enough for it, as for a denial; the incident stays open, and is theirs.
+fn tell_instead(turn: &mut Turn<'_>, plan: &PlanRow, who: &str, choice: &str, instead: &Instead, reason: &str) {
+    let chosen = format!("{who} chose {choice}, so nothing is run and {} is told", instead.contact);
+    if let (Some(incident), true) = (plan.incident, plan.policy.is_some()) {
+        turn.draft.change::<IncidentRow>(&incident, |row| {
+            row.acknowledged_by.get_or_insert_with(|| who.to_owned());
+            if row.state == IncidentState::Open {
+                row.state = IncidentState::Acknowledged;
+            }
+        });
+    }
+    if let Some(compiled) = plan.policy.as_ref().and_then(|policy| turn.policy(policy)) {
+        let contact = FullName { namespace: compiled.policy.name.namespace.clone(), name: instead.contact.clone() };
+        let subject = match &instead.text {
+            Some(text) => tell::words(turn, &compiled, plan, text),
+            None => format!("{choice} is wanted for {}: {}", plan.target, compiled.policy.description),
+        };
+        let mut lines = vec![because(format!("{who} chose {choice} instead of {} ({})", plan.id, plan.rung), reason)];
+        lines.extend(plan::preview::listing(turn.state(), plan));
+        let body = cut_lines(lines, plan).join("\n");
+        let severity = compiled.policy.severity;
+        tell::send(turn, Draught { contact, subject, body, severity, incident: plan.incident, logs: Vec::new() });
+    }
+    plan::end(turn, plan.id, PlanState::Denied, &because(chosen, reason));
 }
 
 /// Checks the vote's signature, where there is one or must be one.

@@ -25,6 +25,16 @@ pub enum Effect {
         /// The plan it belongs to.
         plan: Arc<PlanRow>,
     },
+    /// Ask an agent what an order would touch; the answer comes back as [`crate::Input::Previewed`]. It is asked again when
+    /// the agent reconnects before it has answered.
+    Preview {
+        /// The agent.
+        host: HostName,
+        /// The order.
+        command: Arc<CommandRow>,
+        /// The draft of the plan that it belongs to.
+        plan: Arc<PlanRow>,
+    },
     /// Tell an agent not to begin, or to stop.
     Cancel {
         /// The agent.

@@ -17,6 +17,7 @@ mod keep_healthy;
 mod mode;
 mod once;
 mod online;
+mod preview;
 mod require;
 mod resource;
 mod settle;
@@ -135,6 +136,8 @@ pub(crate) const GUARDS: &[Guard] = &[
     Guard { name: "settle", verdict: settle::verdict, each_wave: false },
     // Once: a host that left must not stop the others; its commands end without it.
     Guard { name: "online", verdict: online::verdict, each_wave: false },
+    // Once: what would be touched is looked at again by each host, before it acts.
+    Guard { name: "preview", verdict: preview::verdict, each_wave: false },
     // Once: people approved the whole plan.
     Guard { name: "approval", verdict: approval::verdict, each_wave: false },
 ];

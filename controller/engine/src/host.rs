@@ -128,8 +128,7 @@ pub(crate) fn retire(turn: &mut Turn<'_>, actor: &Actor, name: &HostName, reason
 fn cancel_plans(turn: &mut Turn<'_>, id: crate::id::IncidentId, why: &str) {
     let plans = turn.state().incidents.get(&id).map(|incident| incident.plans.clone()).unwrap_or_default();
     for plan in plans {
-        if turn.state().plans.get(&plan).is_some_and(|plan| matches!(plan.state, PlanState::Proposed | PlanState::Held))
-        {
+        if turn.state().plans.get(&plan).is_some_and(|plan| plan.state.is_unbegun()) {
             plan::end(turn, plan, PlanState::Cancelled, why);
         }
     }

@@ -216,7 +216,7 @@ fn clear(turn: &mut Turn<'_>, incident: &IncidentRow) -> Option<Timestamp> {
     let mut is_under_way = false;
     for id in &incident.plans {
         match turn.state().plans.get(id).map(|plan| plan.state) {
-            Some(PlanState::Proposed | PlanState::Held) => {
+            Some(state) if state.is_unbegun() => {
                 plan::end(turn, *id, PlanState::Cancelled, "the symptom went away first");
             }
             Some(PlanState::Running | PlanState::Verifying) => is_under_way = true,

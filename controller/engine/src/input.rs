@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Actor,
     id::{CommandId, IncidentId, MessageId, PlanId, TokenId, WindowId},
-    state::{Outcome, SignedDocument},
+    state::{Outcome, Preview, SignedDocument},
 };
 
 /// Something that happened.
@@ -79,12 +79,8 @@ pub enum Input {
         host: HostName,
         /// The command.
         command: CommandId,
-        /// One line an object; empty: nothing.
-        items: Vec<String>,
-        /// Digest of the items as the agent computed it.
-        digest: Digest,
-        /// Set when the action refuses.
-        refusal: Option<String>,
+        /// The answer, with the digest as the agent computed it.
+        preview: Preview,
     },
     /// The end of a log came back.
     LogTail {

@@ -2,6 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use quell_model::{
+    digest::Digest,
+    plan::{ExactPlan, preview_key},
+};
+
 use crate::{
     State,
     plan::rollout,
@@ -28,6 +33,7 @@ pub fn check(state: &State) -> Vec<Violation> {
     incidents(state, &mut found);
     counters(state, &mut found);
     ledger(state, &mut found);
+    previews(state, &mut found);
     followed(state, &mut found);
     found.0
 }
@@ -84,6 +90,38 @@ fn plans(state: &State, found: &mut Found) {
     }
 }
 
+/// What was previewed is what is in the plan's bytes, and nobody is asked about a draft.
+fn previews(state: &State, found: &mut Found) {
+    for plan in state.plans.values() {
+        let is_draft = plan.state == PlanState::Previewing;
+        found.unless(!is_draft || plan.preview_until.is_some(), "a draft waits for a limited time", || {
+            plan.id.to_string()
+        });
+        found.unless(!is_draft || (plan.votes.is_empty() && plan.draft.is_none()), "nobody votes on a draft", || {
+            plan.id.to_string()
+        });
+        found.unless(Digest::of(plan.canonical.as_bytes()) == plan.hash, "a plan's hash is that of its bytes", || {
+            plan.id.to_string()
+        });
+        let sealed = ExactPlan::parse(plan.canonical.as_bytes()).map(|exact| exact.previews).unwrap_or_default();
+        found.unless(
+            sealed.is_empty() == plan.draft.is_none(),
+            "a plan that is no draft any more has previews",
+            || plan.id.to_string(),
+        );
+        if plan.draft.is_none() {
+            continue;
+        }
+        let own = plan.commands.iter().filter_map(|id| state.commands.get(id)).filter(|own| own.is_previewed());
+        let shown: BTreeMap<String, Digest> = own
+            .filter_map(|own| Some((preview_key(&own.host, own.step), own.preview()?)))
+            .filter(|(_, preview)| preview.refusal.is_none())
+            .map(|(key, preview)| (key, quell_model::preview::digest(&preview.items)))
+            .collect();
+        found.unless(shown == sealed, "what is shown of a plan is what its hash binds", || plan.id.to_string());
+    }
+}
+
 fn resources(state: &State, found: &mut Found) {
     let mut holders: BTreeMap<&String, Vec<String>> = BTreeMap::new();
     for plan in state.live.plans.iter().filter_map(|id| state.plans.get(id)) {
@@ -124,6 +162,10 @@ fn commands(state: &State, found: &mut Found) {
         let is_sent = command.sent_at.is_some();
         found.unless(is_sent == (command.fence > 0), "what was sent has a fence", || command.id.to_string());
         found.unless(!is_sent || fences.insert(command.fence), "fences are unique", || command.id.to_string());
+        if let Some(look) = &command.look {
+            found.unless(fences.insert(look.fence), "fences are unique", || command.id.to_string());
+            found.unless(look.fence <= state.meta.fence, "no fence is above the highest", || command.id.to_string());
+        }
         found.unless(command.fence <= state.meta.fence, "no fence is above the highest", || command.id.to_string());
         found.unless(
             (command.state == CommandState::Ended) == command.outcome.is_some(),

@@ -8,13 +8,13 @@ use quell_model::{
 };
 
 use crate::{
-    approval, breaker,
+    breaker,
     draft::Entry,
     guard,
     id::{IncidentId, PlanId},
     plan::{self, Candidate, Wanted},
     scope::{Notes, Site},
-    state::{Hold, IncidentRow, IncidentState, PlanState},
+    state::{Hold, IncidentRow, IncidentState},
     tell,
     turn::{Turn, by_policy},
     windows::{Compiled, INSTANT, after, before},
@@ -250,7 +250,6 @@ fn begin(turn: &mut Turn<'_>, compiled: &Compiled, id: IncidentId, candidate: Ca
         set_hold(turn, compiled, id, hold);
         return;
     }
-    let needs_people = candidate.plan.needs.is_some();
     let spent = plan::with_context_of(turn, compiled, &candidate, guard::first_no).filter(|hold| hold.guard == "once");
     if let Some(hold) = spent {
         let why = hold.reason.clone();
@@ -258,10 +257,7 @@ fn begin(turn: &mut Turn<'_>, compiled: &Compiled, id: IncidentId, candidate: Ca
         set_hold(turn, compiled, id, Some(hold));
         return;
     }
-    let plan = plan::commit(turn, candidate, if needs_people { PlanState::Proposed } else { PlanState::Held });
-    if needs_people {
-        approval::ask(turn, plan);
-    }
+    plan::commit(turn, candidate);
 }
 
 /// When people are called because a requirement stays unmet: at once when it is known not to hold, after a while when

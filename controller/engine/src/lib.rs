@@ -98,9 +98,7 @@ fn take(turn: &mut Turn<'_>, state: &State, input: Input) -> Option<Result<input
         Input::Ended { host, command, outcome, ended_at, sequence } => {
             session::ended(turn, &host, command, outcome, ended_at, sequence);
         }
-        Input::Previewed { host, command, items, digest: _, refusal } => {
-            session::previewed(turn, &host, command, items, refusal);
-        }
+        Input::Previewed { host, command, preview } => plan::preview::answered(turn, &host, command, preview),
         Input::LogTail { message, host, lines } => message::add_log(turn, message, host.as_str(), lines),
         Input::Delivered { message, result } => message::delivered(turn, message, result),
         Input::HostHeld { host, hold } => session::host_held(turn, &host, hold),

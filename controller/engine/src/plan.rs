@@ -3,6 +3,7 @@
 
 mod candidate;
 pub(crate) mod concern;
+pub(crate) mod preview;
 pub(crate) mod rollout;
 pub(crate) mod stop;
 pub(crate) mod taking;
@@ -34,6 +35,7 @@ const RUN_EXPIRES: std::time::Duration = std::time::Duration::from_secs(3_600);
 pub(crate) fn reconcile(turn: &mut Turn<'_>, id: PlanId) -> Option<Timestamp> {
     let plan = turn.state().plans.get(&id).cloned()?;
     match plan.state {
+        PlanState::Previewing => preview::reconcile(turn, &plan),
         PlanState::Proposed => wait_for_people(turn, &plan),
         PlanState::Held => wait_for_guards(turn, &plan),
         PlanState::Running => rollout::advance(turn, id),
@@ -49,13 +51,15 @@ pub(crate) fn rung_of(turn: &Turn<'_>, plan: &PlanRow) -> Option<(std::sync::Arc
     Some((compiled, rung))
 }
 
-/// Puts a new plan with its commands into the state.
-pub(crate) fn commit(turn: &mut Turn<'_>, candidate: Candidate, state: PlanState) -> PlanId {
+/// Puts a new plan with its commands into the state. It may start when nothing holds it, or is a draft whose hosts are
+/// asked first what it would touch.
+pub(crate) fn commit(turn: &mut Turn<'_>, candidate: Candidate) -> PlanId {
+    let is_draft = preview::is_wanted(&candidate);
     let Candidate { mut plan, commands } = candidate;
     turn.draft.change_meta(|meta| {
         meta.counters.insert("plan".to_owned(), plan.id.0);
     });
-    plan.state = state;
+    plan.state = PlanState::Held;
     plan.commands = Vec::with_capacity(commands.len());
     let numbers = turn.draft.numbers("cmd", commands.len());
     for (mut command, number) in commands.into_iter().zip(numbers) {
@@ -86,6 +90,9 @@ pub(crate) fn commit(turn: &mut Turn<'_>, candidate: Candidate, state: PlanState
     }
     turn.draft.put(id, plan);
     turn.record(entry);
+    if is_draft {
+        preview::begin(turn, id);
+    }
     turn.touch(Subject::Plan(id));
     id
 }
@@ -119,7 +126,7 @@ fn still_stands(turn: &mut Turn<'_>, plan: &PlanRow) -> bool {
         scheduled: plan.scheduled,
     };
     match make(turn.view(), &wanted, plan.id) {
-        Ok(now) if now.plan.hash == plan.hash => true,
+        Ok(now) if now.plan.hash == plan.draft.unwrap_or(plan.hash) => true,
         Ok(_) => {
             end(turn, plan.id, PlanState::Superseded, "the world has moved: the plan would be another one now");
             false
@@ -151,15 +158,16 @@ fn wait_for_people(turn: &mut Turn<'_>, plan: &PlanRow) -> Option<Timestamp> {
         turn.touch(Subject::Plan(plan.id));
         return None;
     }
-    let hold = approval_hold(turn, plan);
+    let hold = hold_by(turn, plan, "approval");
     hold_plan(turn, plan, hold);
     let reminder = approval::remind(turn, plan.id);
     Some(needs.expires).into_iter().chain(reminder).min()
 }
 
-fn approval_hold(turn: &Turn<'_>, plan: &PlanRow) -> Option<Hold> {
-    let approval = guard::GUARDS.iter().find(|guard| guard.name == "approval")?;
-    with_context(turn, plan, approval.verdict)
+/// What one guard says of a plan.
+fn hold_by(turn: &Turn<'_>, plan: &PlanRow, name: &str) -> Option<Hold> {
+    let guard = guard::GUARDS.iter().find(|guard| guard.name == name)?;
+    with_context(turn, plan, guard.verdict)
 }
 
 /// Asks every guard; the first "no" holds the plan, none starts it, in this same step.
@@ -201,7 +209,11 @@ fn ask_people_after_all(turn: &mut Turn<'_>, plan: &PlanRow) -> bool {
         row.state = PlanState::Proposed;
         row.needs = Some(needs);
     });
-    approval::ask(turn, plan.id);
+    if plan.draft.is_some() {
+        approval::ask(turn, plan.id);
+    } else {
+        preview::begin(turn, plan.id);
+    }
     turn.touch(Subject::Plan(plan.id));
     true
 }
@@ -261,7 +273,7 @@ pub(crate) fn hold_plan(turn: &mut Turn<'_>, plan: &PlanRow, hold: Option<Hold>)
         .data(serde_json::json!(hold));
         turn.record(entry);
         if let Some(incident) = plan.incident
-            && hold.guard != "approval"
+            && !matches!(hold.guard.as_str(), "approval" | "preview")
         {
             tell::moment(turn, incident, TellAt::Held);
         }
@@ -350,6 +362,7 @@ pub(crate) fn end(turn: &mut Turn<'_>, id: PlanId, state: PlanState, why: &str) 
 /// How a plan's end reads.
 pub(crate) fn word(state: PlanState) -> &'static str {
     match state {
+        PlanState::Previewing => "is previewed",
         PlanState::Proposed => "waits for an approval",
         PlanState::Held => "is held",
         PlanState::Running => "runs",
@@ -360,6 +373,7 @@ pub(crate) fn word(state: PlanState) -> &'static str {
         PlanState::Expired => "expired",
         PlanState::Cancelled => "was cancelled",
         PlanState::Superseded => "was superseded",
+        PlanState::NothingToDo => "had nothing to do",
     }
 }
 
@@ -388,10 +402,16 @@ fn follow_up(turn: &mut Turn<'_>, id: crate::id::IncidentId, plan: &PlanRow, sta
                 row.ladder_ended = Some(format!("nobody can say what became of {}", plan.rung));
             }
         }
+        PlanState::NothingToDo => {
+            row.rung = index + 1;
+            if otherwise == Otherwise::Page {
+                row.ladder_ended = Some(format!("{} had nothing to do", plan.rung));
+            }
+        }
         PlanState::Cancelled if plan.cancelled_by.is_some() => {
             row.ladder_ended = Some(format!("{} was called off ({why})", plan.rung));
         }
-        PlanState::Denied => row.ladder_ended = Some(format!("{} was denied", plan.rung)),
+        PlanState::Denied => row.ladder_ended = Some(format!("{} was not run: {why}", plan.rung)),
         PlanState::Cancelled if why.starts_with("it was done before") => {
             row.ladder_ended = Some(format!("{} was done before and may be done only once", plan.rung));
         }
@@ -414,6 +434,7 @@ pub(crate) fn end_unsent(turn: &mut Turn<'_>, command: &CommandRow, kind: Outcom
         values: quell_model::value::Fields::new(),
         output: String::new(),
         remedy: String::new(),
+        moved: false,
     };
     turn.draft.change::<CommandRow>(&command.id, |row| {
         row.state = CommandState::Ended;

@@ -10,7 +10,7 @@ use quell_model::{
 };
 
 use crate::{
-    alert, approval, breaker,
+    alert, breaker,
     draft::Entry,
     id::PlanId,
     incident::{self, Opening},
@@ -88,7 +88,7 @@ fn run(
     let key = (compiled.policy.name.clone(), target.clone());
     let last = under_way(turn, compiled, target);
     if let Some(last) = last {
-        if last.state == PlanState::Held || last.state == PlanState::Proposed {
+        if last.state.is_unbegun() {
             plan::end(turn, last.id, PlanState::Cancelled, "the next run is due");
         } else if schedule.overlap == Overlap::Queue {
             // The row stays as it is: the run is looked at again when the last has ended.
@@ -141,11 +141,7 @@ fn begin_rung(turn: &mut Turn<'_>, compiled: &Compiled, target: &Target, rung: u
     match made {
         Ok(_) if mode == Mode::Observe => {}
         Ok(candidate) => {
-            let needs_people = candidate.plan.needs.is_some();
-            let plan = plan::commit(turn, candidate, if needs_people { PlanState::Proposed } else { PlanState::Held });
-            if needs_people {
-                approval::ask(turn, plan);
-            }
+            plan::commit(turn, candidate);
         }
         Err(hold) => {
             let text = format!("{name} on {target}: the run could not be planned: {}", hold.reason);
@@ -161,12 +157,12 @@ pub(crate) fn after_plan(turn: &mut Turn<'_>, plan: &PlanRow, state: PlanState) 
     turn.touch(Subject::Schedule(key.0.clone(), key.1.clone()));
     let Some(compiled) = turn.policy(policy) else { return };
     match state {
-        PlanState::Succeeded => {
+        PlanState::Succeeded | PlanState::NothingToDo => {
             let now = turn.now;
             turn.draft.change::<ScheduleRow>(&key, |row| row.last_success = Some(now));
             for cause in [Cause::RunFailed, Cause::RunMissed] {
                 if let Some(id) = incident::find_open(turn.state(), &problem(&compiled, cause), &plan.target) {
-                    incident::resolve(turn, id, &format!("{} succeeded", plan.id));
+                    incident::resolve(turn, id, &format!("{} {}", plan.id, plan::word(state)));
                 }
             }
             turn.touch(Subject::Expect(key.0, key.1));

@@ -212,6 +212,19 @@ impl Site<'_> {
     }
 }
 
+/// What was listed beforehand of the step that ended last: the one whose outcome `outcome` is.
+fn planned(state: &State, plan: &PlanRow, name: &str) -> Option<Value> {
+    let commands = plan.commands.iter().rev().filter_map(|id| state.commands.get(id));
+    let last = commands.filter(|command| command.is_previewed()).find(|command| command.outcome.is_some())?;
+    let items = &last.preview()?.items;
+    match name {
+        // All numbers of conditions are doubles; sizes stay below 2^53.
+        "bytes" => Some(Value::Number(quell_model::preview::total(items) as f64)),
+        "items" => Some(Value::Number(items.len() as f64)),
+        _ => None,
+    }
+}
+
 fn known(value: Option<Value>) -> Lookup {
     value.map_or(Lookup::Unknown, Lookup::Known)
 }
@@ -301,7 +314,8 @@ impl Scope for Site<'_> {
     }
 
     fn plan(&self, name: &str) -> Lookup {
-        known(self.plan.and_then(|plan| plan.values.get(name)).cloned())
+        let Some(plan) = self.plan else { return Lookup::Unknown };
+        known(plan.values.get(name).cloned().or_else(|| planned(self.view.state, plan, name)))
     }
 
     fn outcome(&self, name: &str) -> Lookup {

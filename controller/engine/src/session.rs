@@ -15,7 +15,7 @@ use crate::{
     host,
     id::CommandId,
     input::{Hello, Sample},
-    plan::{rollout, stop},
+    plan::{preview, rollout, stop},
     state::{AlertState, CommandRow, CommandState, HostRow, HostState, Outcome, OutcomeKind, PlanState},
     trust,
     turn::{Subject, Turn},
@@ -55,6 +55,7 @@ pub(crate) fn connected(turn: &mut Turn<'_>, name: &HostName, hello: &Hello) {
     trust::owed(turn, name, hello.trust_version, hello.label_version);
     turn.assign(name);
     reconcile_commands(turn, name, &hello.journal);
+    preview::ask_again(turn, name);
     turn.touch_live();
 }
 
@@ -135,6 +136,7 @@ pub(crate) fn outcome(kind: OutcomeKind, summary: &str) -> Outcome {
         values: Fields::new(),
         output: String::new(),
         remedy: String::new(),
+        moved: false,
     }
 }
 
@@ -326,29 +328,6 @@ fn late(turn: &mut Turn<'_>, command: &CommandRow, outcome: Outcome) {
             .id("command", command.id)
             .id("plan", command.plan)
             .id("host", &command.host),
-    );
-}
-
-/// What a command would do.
-pub(crate) fn previewed(
-    turn: &mut Turn<'_>,
-    name: &HostName,
-    id: CommandId,
-    items: Vec<String>,
-    refusal: Option<String>,
-) {
-    let Some(command) = turn.command(id).filter(|command| command.host == *name) else { return };
-    let count = items.len();
-    turn.draft.change::<CommandRow>(&id, |row| row.preview = items);
-    let text = match refusal {
-        Some(refusal) => format!("{id} would be refused by {name}: {refusal}"),
-        None => format!("{id} would touch {count} things on {name}"),
-    };
-    turn.record(
-        Entry::new("commandPreviewed", Actor::Agent(name.clone()), text)
-            .id("command", id)
-            .id("plan", command.plan)
-            .id("host", name),
     );
 }
 

@@ -16,7 +16,7 @@ use crate::{
     draft::Entry,
     id::{IncidentId, MessageId},
     scope::Notes,
-    state::{IncidentRow, Message, MessageState, Told},
+    state::{IncidentRow, Message, MessageState, PlanRow, Told},
     turn::{Subject, Turn},
     values,
     windows::{Compiled, INSTANT, after, before},
@@ -74,6 +74,14 @@ fn one(turn: &mut Turn<'_>, compiled: &Compiled, id: IncidentId, index: usize, t
     let subject = if text.is_empty() { incident.summary.clone() } else { text };
     let logs = logs(turn, compiled, &incident, tell);
     send(turn, Draught { contact, subject, body: attached, severity: incident.severity, incident: Some(id), logs });
+}
+
+/// A text about a plan with its names filled in.
+pub(crate) fn words(turn: &Turn<'_>, compiled: &Compiled, plan: &PlanRow, text: &str) -> String {
+    let notes = Notes::default();
+    let mut site = turn.view().site(compiled, &plan.target, &notes);
+    site.plan = Some(plan);
+    values::fill(text, |name| Some(look(&site, name))).unwrap_or_else(|_| text.to_owned())
 }
 
 /// What a name in a message's text stands for: a value, or `probe.NAME.FIELD`; what is not known says so.

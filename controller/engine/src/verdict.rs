@@ -28,7 +28,7 @@ pub(crate) fn judge(view: View<'_>, compiled: &Compiled, target: &Target, truth:
         incident.plans.iter().rev().filter_map(|id| view.state.plans.get(id)).find(|plan| !plan.state.has_ended());
     match plan.map(|plan| (plan.state, plan.hold.clone())) {
         Some((PlanState::Proposed, hold)) => (Verdict::AwaitingApproval, hold),
-        Some((PlanState::Held, hold)) => (Verdict::Held, hold),
+        Some((PlanState::Held | PlanState::Previewing, hold)) => (Verdict::Held, hold),
         // Between two waves.
         Some((PlanState::Running, Some(hold))) => (Verdict::Held, Some(hold)),
         Some(_) => (Verdict::Fired, None),

@@ -8,7 +8,7 @@ use quell_model::value::Truth;
 use world::{Done, World};
 
 /// The guards in the order in which they are asked.
-const GUARDS: [&str; 17] = [
+const GUARDS: [&str; 18] = [
     "mode",
     "clock",
     "frozen",
@@ -25,6 +25,7 @@ const GUARDS: [&str; 17] = [
     "resource",
     "settle",
     "online",
+    "preview",
     "approval",
 ];
 

@@ -66,12 +66,25 @@ fn a_host_hold_needs_a_time_that_exists() {
 }
 
 #[test]
-fn preview_items_are_lines() {
-    let item = v1::PreviewItem {
-        verb: "rotate".into(),
-        object: "/var/log/app.log".into(),
+fn a_preview_is_taken_whole_or_not_at_all() {
+    let item = |object: &str| v1::PreviewItem {
+        verb: "delete".into(),
+        object: object.into(),
         size_bytes: 10,
-        detail: "gzip".into(),
+        detail: "old".into(),
+        moving: true,
     };
-    assert_eq!(preview_line(&item), "rotate /var/log/app.log (10 bytes): gzip");
+    let message =
+        |items| v1::Preview { command_id: "cmd-1".into(), items, digest: vec![7; 32], ..v1::Preview::default() };
+    let (command, taken) = preview(message(vec![item("/var/log/app.log.1")])).unwrap();
+    let wanted = Item {
+        verb: "delete".to_owned(),
+        object: "/var/log/app.log.1".to_owned(),
+        size: 10,
+        detail: "old".to_owned(),
+        moving: true,
+    };
+    assert_eq!((command, taken.items, taken.digest), (CommandId(1), vec![wanted], Digest([7; 32])));
+    assert!(preview(message(vec![item("/a"); quell_model::preview::MOST_ITEMS + 1])).is_err());
+    assert!(preview(message(vec![item(&"a".repeat(quell_model::preview::MOST_BYTES))])).is_err());
 }

@@ -84,9 +84,10 @@ async fn proposed(controller: &Running, operator: &mut Client) -> (String, Strin
     let request = controller.signed_files(vec![file("hot.yaml", POLICY)]);
     let answer = operator.apply(request).await.unwrap().into_inner();
     assert!(answer.errors.is_empty(), "{:?}", answer.errors);
-    let agent = controller.agent("planthost1").await;
+    let mut agent = controller.agent("planthost1").await;
     let hot = Field { name: "cpu.used_percent".into(), value: Some(field::Value::Number(99.0)) };
     agent.say(sample(Sample { probe: "host".into(), full: true, fields: vec![hot], ..Sample::default() })).await;
+    crate::session::answer_preview(&mut agent).await;
     let decider = controller.decider.clone();
     let plan = move || {
         let state = decider.state();

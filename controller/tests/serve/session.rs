@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use quell_engine::state::HostState;
-use quell_model::{digest::Digest, trust::run::Run};
+use quell_model::{digest::Digest, preview::Item, trust::run::Run};
 use quell_wire::v1::{
     ActionStarted, AgentMessage, ChangeHostRequest, Field, GetRequest, Heartbeat, Hello, HostHold, LogTail, Outcome,
-    OutcomeKind, Preview, Sample, agent_message::Body as Said, controller_message::Body, field,
+    OutcomeKind, Preview, PreviewItem, Sample, agent_message::Body as Said, controller_message::Body, field,
 };
 use tonic::Code;
 
@@ -285,6 +285,18 @@ pub(crate) async fn command(agent: &mut FakeAgent) -> quell_wire::v1::Command {
             return command;
         }
     }
+}
+
+/// The agent says what it would touch, as it is asked before people are.
+pub(crate) async fn answer_preview(agent: &mut FakeAgent) {
+    let question = command(agent).await;
+    assert!(question.preview_only, "{question:?}");
+    let item =
+        Item { verb: "run".to_owned(), object: "/bin/cool".to_owned(), size: 0, detail: String::new(), moving: false };
+    let shown = PreviewItem { verb: item.verb.clone(), object: item.object.clone(), ..PreviewItem::default() };
+    let digest = quell_model::preview::digest(&[item]).0.to_vec();
+    let preview = Preview { command_id: question.command_id, items: vec![shown], digest, ..Preview::default() };
+    agent.say(message(1, Said::Preview(preview))).await;
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use tonic::{Code, Status, transport::Channel};
 use crate::{
     harness::{FakeAgent, Running, sample, start, until},
     operators::{colleague, file},
-    session::command,
+    session::{answer_preview, command},
 };
 
 const POLICY: &str = "
@@ -100,10 +100,12 @@ async fn proposed(controller: &Running, count: u32) -> (FakeAgent, PlanRow) {
     let request = controller.signed_files(vec![file("hot.yaml", &policy)]);
     let answer = controller.operator().await.apply(request).await.unwrap().into_inner();
     assert!(answer.errors.is_empty(), "{:?}", answer.errors);
-    let agent = controller.agent("planthost1").await;
+    let mut agent = controller.agent("planthost1").await;
     let hot = Field { name: "cpu.used_percent".into(), value: Some(field::Value::Number(99.0)) };
     agent.say(sample(Sample { probe: "host".into(), full: true, fields: vec![hot], ..Sample::default() })).await;
-    until("a plan is proposed", || !controller.decider.state().plans.is_empty()).await;
+    answer_preview(&mut agent).await;
+    let is_proposed = |plan: &std::sync::Arc<PlanRow>| plan.state == PlanState::Proposed;
+    until("a plan is proposed", || controller.decider.state().plans.values().any(is_proposed)).await;
     let plan = controller.decider.state().plans.values().next().unwrap().as_ref().clone();
     assert_eq!(plan.state, PlanState::Proposed);
     (agent, plan)

@@ -318,12 +318,54 @@ pub struct ApprovalRule {
     pub count: u32,
     /// How long the question stands.
     pub expires: Duration,
-    /// What can be chosen; the first is the default, `reject` denies.
-    pub choices: Vec<String>,
+    /// What can be chosen; the first is the default.
+    pub choices: Vec<Choice>,
     /// How often people are reminded; absent: never.
     pub remind: Option<Duration>,
     /// Whether hosts want to see the approvals' signatures; else the controller's word is enough for them.
     pub signed: bool,
+}
+
+/// One of the answers to the question about a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// Its name.
+    pub name: String,
+    /// What comes of it.
+    pub does: Does,
+}
+
+/// What an answer brings about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Does {
+    /// The plan may run.
+    Run,
+    /// Nothing is run.
+    Deny,
+    /// Nothing is run; a contact is told what is wanted instead.
+    Tell {
+        /// The contact.
+        contact: ObjectName,
+        /// The text, with `$(name)` as messages have it; absent: that it was chosen.
+        text: Option<String>,
+    },
+}
+
+impl Choice {
+    /// Whether the plan may run by it: what hosts count as an approval.
+    pub fn runs(&self) -> bool {
+        self.does == Does::Run
+    }
+}
+
+impl std::fmt::Display for Does {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Run => f.write_str("runs the plan"),
+            Self::Deny => f.write_str("denies it"),
+            Self::Tell { contact, .. } => write!(f, "tells {contact}, and nothing is run"),
+        }
+    }
 }
 
 /// How it is known that the symptom is gone: by samples taken after the act.

@@ -11,7 +11,7 @@ use crate::{digest::Digest, selector::Placement};
 
 mod fields;
 
-pub use fields::{ProbeKind, all_fields, common_fields, fields, host_fields, outcome_fields};
+pub use fields::{ProbeKind, all_fields, common_fields, fields, host_fields, outcome_fields, plan_fields};
 
 /// Largest compiled size of a pattern that a manifest gives, in bytes: a pattern that would need more is refused.
 pub const PATTERN_SIZE_LIMIT: usize = 256 * 1024;

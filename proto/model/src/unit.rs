@@ -109,6 +109,21 @@ pub fn duration_text(duration: Duration) -> String {
     if text.is_empty() { "0s".to_owned() } else { text }
 }
 
+/// A number of bytes for people, in the largest unit of 1024 that fits: `512 B`, `4.0 MiB`.
+pub fn size_text(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut scaled = bytes as f64;
+    let mut unit = "B";
+    for larger in UNITS {
+        // What would read as 1024.0 is written in the next unit.
+        if scaled < 1_023.95 {
+            break;
+        }
+        (scaled, unit) = (scaled / 1_024.0, larger);
+    }
+    if unit == "B" { format!("{bytes} B") } else { format!("{scaled:.1} {unit}") }
+}
+
 /// The digits at the beginning as a number, and what follows them.
 fn split_number(text: &str) -> Option<(u64, &str)> {
     let length = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -148,6 +163,12 @@ mod tests {
         for wrong in ["", "12", "2048m", "MB", "99999999999TiB", "1.5MiB"] {
             assert!(read(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn sizes_are_written_for_people() {
+        let sizes = [0, 1_023, 1_024, 4 << 20, (1 << 30) - 1, u64::MAX].map(size_text);
+        assert_eq!(sizes, ["0 B", "1023 B", "1.0 KiB", "4.0 MiB", "1.0 GiB", "16.0 EiB"]);
     }
 
     #[test]

@@ -69,8 +69,9 @@ fn from_agent(body: FromAgent) {
         }
         FromAgent::Samples(batch) => batch.samples.into_iter().for_each(sample),
         FromAgent::Preview(preview) => {
-            if let Ok((_, items, _, refusal)) = controller::preview(preview) {
-                assert!(items.len() <= ITEMS && items.iter().chain(&refusal).all(|line| line.len() <= LINE_BYTES));
+            if let Ok((_, preview)) = controller::preview(preview) {
+                assert!(quell_model::preview::check(&preview.items).is_ok());
+                assert!(preview.refusal.iter().all(|line| line.len() <= LINE_BYTES));
             }
         }
         FromAgent::Outcome(outcome) => {

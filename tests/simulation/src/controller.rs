@@ -291,6 +291,10 @@ impl World {
                 let order = wire::command(state, now, &command, &plan);
                 self.say(&host, Told::Command(order))
             }
+            Effect::Preview { host, command, plan } => {
+                let question = wire::question(state, self.controller.now(), &command, &plan);
+                self.say(&host, Told::Command(question))
+            }
             Effect::Cancel { host, command, reason } => {
                 self.say(&host, Told::Cancel(v1::CancelCommand { command_id: command.to_string(), reason }))
             }
@@ -491,8 +495,8 @@ impl World {
                 Input::Samples { host, samples: samples.collect::<Result<_, Invalid>>()? }
             }
             Said::Preview(preview) => {
-                let (command, items, digest, refusal) = wire::preview(preview)?;
-                Input::Previewed { host, command, items, digest, refusal }
+                let (command, preview) = wire::preview(preview)?;
+                Input::Previewed { host, command, preview }
             }
             Said::Outcome(outcome) => {
                 let command = wire::command_id(&outcome.command_id)?;

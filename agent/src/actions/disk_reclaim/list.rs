@@ -50,6 +50,7 @@ impl Listed {
             object: directory.join(&self.name).display().to_string(),
             size: self.size,
             detail: format!("last changed {}", changed(self.modified_ns)),
+            moving: false,
         }
     }
 }

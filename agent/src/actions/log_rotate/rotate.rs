@@ -87,7 +87,13 @@ pub(super) fn check(log: &Log) -> Result<Preview, Error> {
             if due {
                 has_room(log, &file, entry.size)?;
                 let detail = format!("{:?}, {:?}", log.rule.method, log.rule.compress).to_lowercase();
-                preview.items.push(Item { verb: "rotate", object: path.clone(), size: entry.size, detail });
+                preview.items.push(Item {
+                    verb: "rotate",
+                    object: path.clone(),
+                    size: entry.size,
+                    detail,
+                    moving: true,
+                });
             }
             if !due {
                 let least = log.rule.min_size;
@@ -99,12 +105,18 @@ pub(super) fn check(log: &Log) -> Result<Preview, Error> {
     for archive in to_compress(log)? {
         let object = log.directory.path_of(&archive.name).display().to_string();
         let size = log.directory.look(&archive.name).map_or(0, |entry| entry.size);
-        preview.items.push(Item { verb: "compress", object, size, detail: String::new() });
+        preview.items.push(Item { verb: "compress", object, size, detail: String::new(), moving: false });
     }
     for archive in over_retention(log, usize::from(due), jiff::Timestamp::now())? {
         let object = log.directory.path_of(&archive.name).display().to_string();
         let size = log.directory.look(&archive.name).map_or(0, |entry| entry.size);
-        preview.items.push(Item { verb: "delete", object, size, detail: format!("archive of {}", archive.made) });
+        preview.items.push(Item {
+            verb: "delete",
+            object,
+            size,
+            detail: format!("archive of {}", archive.made),
+            moving: false,
+        });
     }
     Ok(preview)
 }

@@ -32,6 +32,7 @@ fn outcome(key: &str) -> Line {
         values: [].into(),
         output: String::new(),
         remedy: String::new(),
+        moved: false,
         dry_run: false,
     })
 }

@@ -482,7 +482,7 @@ async fn what_was_approved_by_its_preview_is_not_done_when_it_moved() {
         })
     };
     let moved = with(shop.order("moved", "plain"), Digest::of(b"something else"));
-    shop.refuses(moved, "is not what it was when people approved it").await;
+    shop.refuses(moved, "is not what it was when the plan was previewed").await;
     let same = with(shop.order("same", "plain"), Digest(shown.digest.try_into().unwrap()));
     shop.succeeds(same).await;
 }

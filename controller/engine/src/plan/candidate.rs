@@ -215,6 +215,8 @@ fn blank(view: View<'_>, id: PlanId, target: Target) -> PlanRow {
         closing: None,
         choice: None,
         cancelled_by: None,
+        draft: None,
+        preview_until: None,
     }
 }
 
@@ -307,8 +309,7 @@ fn finish(
     plan.canonical = exact_plan(view, &plan, &commands).canonical();
     plan.hash = Digest::of(plan.canonical.as_bytes());
     for command in &mut commands {
-        let key = format!("{} {} {} 1", plan.hash, command.step, command.host);
-        command.idempotency_key = Digest::of(key.as_bytes()).to_string();
+        command.idempotency_key = idempotency_key(plan.hash, command);
     }
     Candidate { plan, commands }
 }
@@ -333,6 +334,12 @@ impl LastWaves {
     fn of_host(&self, host: &HostName) -> usize {
         self.of_hosts.get(host).copied().unwrap_or(self.last)
     }
+}
+
+/// What a host knows a command by: the plan's hash, the step, the host and the attempt.
+pub(super) fn idempotency_key(plan: Digest, command: &CommandRow) -> String {
+    let key = format!("{plan} {} {} 1", command.step, command.host);
+    Digest::of(key.as_bytes()).to_string()
 }
 
 /// The limit of disturbance in hosts, fixed now: the smaller of the share, rounded down but at least 1, and the number.
@@ -393,7 +400,7 @@ fn command(
         not_after: None,
         ended_at: None,
         outcome: None,
-        preview: Vec::new(),
+        look: None,
         yield_to: yield_to.to_vec(),
     }
 }
@@ -409,6 +416,7 @@ pub(super) fn resources(action: &str, with: &serde_json::Map<String, serde_json:
     match action {
         "service.restart" => vec![format!("unit:{}", text("service").trim_end_matches(".service"))],
         "log.rotate" => vec![format!("path:{}", text("path"))],
+        "disk.reclaim" => vec![format!("path:{}", text("directory"))],
         "dns.failover" => vec!["dns:zone".to_owned()],
         "exec" => {
             let program = with.get("argv").and_then(|argv| argv.get(0)).and_then(serde_json::Value::as_str);

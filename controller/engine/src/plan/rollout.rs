@@ -128,6 +128,7 @@ fn give_up_overdue(turn: &mut Turn<'_>, id: PlanId) -> Option<Timestamp> {
             values: quell_model::value::Fields::new(),
             output: String::new(),
             remedy: String::new(),
+            moved: false,
         };
         let now = turn.now;
         end_command(turn, &command, outcome, now);

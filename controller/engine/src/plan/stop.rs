@@ -22,6 +22,9 @@ use crate::{
 
 /// A rung of which nothing was begun is tried so often before it counts as failed.
 const TRIES: usize = 3;
+/// How a plan ends whose hosts would touch something else than what was previewed.
+const MOVED: &str =
+    "what it would touch has moved since its preview: it is previewed anew, and no approval is carried over";
 
 /// Stops the plan after one failure more than it may have; a host that `finally` did not bring back has failed too.
 pub(super) fn stop_after_errors(turn: &mut Turn<'_>, plan: &PlanRow, commands: &[Arc<CommandRow>]) {
@@ -133,11 +136,18 @@ fn waits_its_turn(command: &CommandRow) -> bool {
 fn was_never_begun(turn: &Turn<'_>, plan: &PlanRow) -> bool {
     let mut sent = commands(turn, plan).into_iter().filter(|command| command.sent_at.is_some()).peekable();
     sent.peek().is_some()
-        && sent.all(|command| command.outcome.as_ref().is_some_and(|outcome| outcome.kind == OutcomeKind::NotStarted))
+        && sent.all(|command| {
+            let outcome = command.outcome.as_ref();
+            outcome.is_some_and(|outcome| outcome.kind == OutcomeKind::NotStarted || outcome.moved)
+        })
+}
+
+fn has_moved(commands: &[Arc<CommandRow>]) -> bool {
+    commands.iter().filter_map(|command| command.outcome.as_ref()).any(|outcome| outcome.moved)
 }
 
 /// Whether an incident may try a rung again of which nothing was begun.
-fn may_try_again(turn: &Turn<'_>, plan: &PlanRow) -> bool {
+pub(super) fn may_try_again(turn: &Turn<'_>, plan: &PlanRow) -> bool {
     let Some(incident) = plan.incident.and_then(|id| turn.state().incidents.get(&id)) else { return false };
     let earlier = incident.plans.iter().filter_map(|id| turn.state().plans.get(id));
     earlier.filter(|other| other.rung == plan.rung && other.state == PlanState::Cancelled).count() < TRIES
@@ -147,7 +157,8 @@ fn may_try_again(turn: &Turn<'_>, plan: &PlanRow) -> bool {
 pub(super) fn fail(turn: &mut Turn<'_>, plan: &PlanRow, why: &str) {
     let why = why.to_owned();
     if was_never_begun(turn, plan) && may_try_again(turn, plan) {
-        end(turn, plan.id, PlanState::Cancelled, "nothing of it was begun");
+        let why = if has_moved(&commands(turn, plan)) { MOVED } else { "nothing of it was begun" };
+        end(turn, plan.id, PlanState::Cancelled, why);
         return;
     }
     turn.draft.change::<PlanRow>(&plan.id, |row| why.clone_into(&mut row.verification));
@@ -189,7 +200,7 @@ pub(super) fn begins_undo(turn: &mut Turn<'_>, plan: &PlanRow, ending: PlanState
         undo.step = steps + place;
         undo.state = CommandState::Waiting;
         undo.fence = 0;
-        undo.preview = Vec::new();
+        undo.look = None;
         (undo.sent_at, undo.not_after, undo.ended_at, undo.outcome) = (None, None, None, None);
         let key = format!("{} undo {} {} 1", plan.hash, command.step, command.host);
         undo.idempotency_key = quell_model::digest::Digest::of(key.as_bytes()).to_string();

@@ -11,7 +11,7 @@ use crate::{
     id::PlanId,
     input::{Refusal, Reply},
     plan::{self, Order},
-    state::{PlanRow, PlanState},
+    state::PlanRow,
     trust,
     turn::Turn,
     windows::place,
@@ -50,7 +50,7 @@ pub(crate) fn run(turn: &mut Turn<'_>, actor: &Actor, run: &Run, signed: &Signed
         evidence,
     };
     let candidate = plan::manual(turn.view(), order, id);
-    let id = plan::commit(turn, candidate, PlanState::Held);
+    let id = plan::commit(turn, candidate);
     // The plan is looked at at once, so that the answer says what holds it.
     plan::reconcile(turn, id);
     turn.state().plans.get(&id).map(|plan| answer(plan)).ok_or_else(|| Refusal::Conflict(format!("{id} is gone")))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use quell_model::{name::HostName, value::Fields};
+use quell_model::{digest::Digest, name::HostName, preview::Item, value::Fields};
 use serde::{Deserialize, Serialize};
 
 use crate::id::{CommandId, PlanId};
@@ -54,12 +54,53 @@ pub struct CommandRow {
     pub ended_at: Option<Timestamp>,
     /// How.
     pub outcome: Option<Outcome>,
-    /// What it would do.
+    /// Its host's preview, where one was asked for.
     #[serde(default)]
-    pub preview: Vec<String>,
+    pub look: Option<Look>,
     /// Whom it gives way to on the host.
     #[serde(default)]
     pub yield_to: Vec<String>,
+}
+
+/// A question to a host: what a command would touch there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Look {
+    /// The fence of the question.
+    pub fence: u64,
+    /// When it was asked last.
+    pub asked_at: Timestamp,
+    /// The answer.
+    #[serde(default)]
+    pub preview: Option<Preview>,
+}
+
+/// What a host says that a command would touch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Preview {
+    /// The objects; none: there is nothing to do.
+    pub items: Vec<Item>,
+    /// Their digest ([`quell_model::preview::digest`]).
+    pub digest: Digest,
+    /// Why the host would refuse, if so.
+    #[serde(default)]
+    pub refusal: Option<String>,
+    /// Why there is nothing to do, or what would be left out and why; no approval binds it.
+    #[serde(default)]
+    pub note: String,
+}
+
+impl CommandRow {
+    /// What its host said that it would touch.
+    pub fn preview(&self) -> Option<&Preview> {
+        self.look.as_ref()?.preview.as_ref()
+    }
+
+    /// Whether its host is asked what it would touch, when its plan is previewed: what runs in any case is not.
+    pub fn is_previewed(&self) -> bool {
+        !self.finally && self.undoes.is_none()
+    }
 }
 
 /// How a command stands.
@@ -95,6 +136,9 @@ pub struct Outcome {
     /// The line for `agent.toml` that would permit it.
     #[serde(default)]
     pub remedy: String,
+    /// Whether it was refused because what it would touch is not what was previewed any more.
+    #[serde(default)]
+    pub moved: bool,
 }
 
 /// How a command can end.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::Timestamp;
 use quell_model::{
     digest::Digest,
-    name::{FullName, HostName, Target},
+    name::{FullName, HostName, ObjectName, Target},
     value::Value,
 };
 use serde::{Deserialize, Serialize};
@@ -123,6 +123,12 @@ pub struct PlanRow {
     /// Who called it off.
     #[serde(default)]
     pub cancelled_by: Option<String>,
+    /// Its hash before its previews were sealed into it; absent: it has none.
+    #[serde(default)]
+    pub draft: Option<Digest>,
+    /// Until when its hosts may say what it would touch.
+    #[serde(default)]
+    pub preview_until: Option<Timestamp>,
 }
 
 impl PlanRow {
@@ -176,6 +182,8 @@ pub struct DisturbLimit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum PlanState {
+    /// It is a draft: its hosts are asked what it would touch.
+    Previewing,
     /// It waits for an approval.
     Proposed,
     /// It may start as soon as nothing holds it.
@@ -196,6 +204,8 @@ pub enum PlanState {
     Cancelled,
     /// The world moved: a newer plan took its place.
     Superseded,
+    /// Every host says that there is nothing to do.
+    NothingToDo,
 }
 
 impl PlanRow {
@@ -206,9 +216,14 @@ impl PlanRow {
 }
 
 impl PlanState {
+    /// Whether it waits for what comes before its first command.
+    pub fn is_unbegun(self) -> bool {
+        matches!(self, Self::Previewing | Self::Proposed | Self::Held)
+    }
+
     /// Whether it is over.
     pub fn has_ended(self) -> bool {
-        !matches!(self, Self::Proposed | Self::Held | Self::Running | Self::Verifying)
+        !self.is_unbegun() && !matches!(self, Self::Running | Self::Verifying)
     }
 }
 
@@ -223,6 +238,9 @@ pub struct Needs {
     pub expires: Timestamp,
     /// What can be chosen.
     pub choices: Vec<String>,
+    /// The choices that run nothing, and tell somebody instead.
+    #[serde(default)]
+    pub instead: BTreeMap<String, Instead>,
     /// How often people are reminded.
     pub remind: Option<Duration>,
     /// When they were last.
@@ -230,6 +248,15 @@ pub struct Needs {
     /// Whether a vote must be signed; agents ask for that too.
     #[serde(default)]
     pub signed: bool,
+}
+
+/// What comes of a choice that runs nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instead {
+    /// Who is told.
+    pub contact: ObjectName,
+    /// What, with `$(name)` to be filled in; absent: that it was chosen.
+    pub text: Option<String>,
 }
 
 /// A vote on a plan.
@@ -243,7 +270,7 @@ pub struct Vote {
     pub choice: String,
     /// Why.
     pub reason: String,
-    /// Whether it is a no.
+    /// Whether it is a no: nothing is run by it.
     pub denied: bool,
     /// SSHSIG signature over the ballot, armoured, where it was signed.
     #[serde(default)]

@@ -16,12 +16,38 @@ use quell_engine::{
 use quell_model::{
     name::{FullName, HostName},
     policy::Manifest,
+    preview::Item,
     probe::ProbeKey,
     value::{Fields, Value},
 };
 
 /// What an action does, and when it ends.
 pub type Reaction = Box<dyn FnMut(&CommandRow, &mut Facts) -> Done>;
+
+/// What an action would touch.
+pub type Look = Box<dyn FnMut(&HostName, &mut Facts) -> Seen>;
+
+/// What a host says when it is asked what an action would touch.
+#[derive(Debug, Clone)]
+pub enum Seen {
+    List(Vec<Item>),
+    Refusal(String),
+    Silence,
+}
+
+impl Seen {
+    /// Verb, object and size of each thing that would be touched.
+    pub fn list(items: &[(&str, &str, u64)]) -> Self {
+        let item = |(verb, object, size): &(&str, &str, u64)| Item {
+            verb: (*verb).to_owned(),
+            object: (*object).to_owned(),
+            size: *size,
+            detail: String::new(),
+            moving: false,
+        };
+        Self::List(items.iter().map(item).collect())
+    }
+}
 
 /// How an action ends.
 #[derive(Debug, Clone)]
@@ -31,6 +57,8 @@ pub struct Done {
     pub kind: OutcomeKind,
     pub summary: String,
     pub values: Fields,
+    /// Whether it was refused because what it would touch moved.
+    pub moved: bool,
 }
 
 impl Done {
@@ -47,7 +75,13 @@ impl Done {
     }
 
     pub fn of(kind: OutcomeKind, summary: &str) -> Self {
-        Self { after: Some(Duration::from_secs(1)), kind, summary: summary.to_owned(), values: Fields::new() }
+        Self {
+            after: Some(Duration::from_secs(1)),
+            kind,
+            summary: summary.to_owned(),
+            values: Fields::new(),
+            moved: false,
+        }
     }
 
     pub fn never() -> Self {
@@ -129,7 +163,8 @@ impl Agent {
 
     pub fn finish(&mut self, id: CommandId, done: Done) {
         if let Some(entry) = self.entry(id) {
-            entry.done = Some(Outcome { values: done.values, ..super::outcome(done.kind, &done.summary) });
+            entry.done =
+                Some(Outcome { values: done.values, moved: done.moved, ..super::outcome(done.kind, &done.summary) });
         }
     }
 

@@ -29,20 +29,21 @@ use quell_engine::{
     id::{CommandId, IncidentId, PlanId},
     input::{Hello, Refusal, Reply, Request, Sample, WhyQuestion},
     state::{
-        CommandRow, CommandState, IncidentRow, Message, Outcome, OutcomeKind, PlanRow, PlanState, SignedDocument,
-        TrustRow,
+        CommandRow, CommandState, IncidentRow, Message, Outcome, OutcomeKind, PlanRow, PlanState, Preview,
+        SignedDocument, TrustRow,
     },
 };
 use quell_model::{
     digest::Digest,
     name::{FullName, HostName},
+    plan::ExactPlan,
     probe::ProbeKey,
     selector::Selector,
     trust::run::Run,
     value::{Fields, Truth, Value},
 };
 
-pub use fleet::{Agent, Done, Facts, Reaction};
+pub use fleet::{Agent, Done, Facts, Look, Reaction, Seen};
 pub use shop::SHOP_ZONE;
 
 /// The canonical manifests of a text.
@@ -55,6 +56,7 @@ pub fn canonical(yaml: &str) -> Vec<String> {
 enum Event {
     Sample(HostName, ProbeKey),
     Begin(HostName, CommandId),
+    Look(HostName, CommandId),
     End(HostName, CommandId),
     Reconnect(HostName),
 }
@@ -81,6 +83,9 @@ pub struct World {
     /// Whether the records are kept (much memory for long runs).
     pub keeps_records: bool,
     reactions: BTreeMap<String, Reaction>,
+    looks: BTreeMap<String, Look>,
+    /// The digests that orders have to find again.
+    approved: BTreeMap<CommandId, Digest>,
     events: BTreeMap<(Timestamp, u64), Event>,
     count: u64,
     wake: Option<Timestamp>,
@@ -120,6 +125,8 @@ impl World {
             batches: false,
             keeps_records: true,
             reactions: BTreeMap::new(),
+            looks: BTreeMap::new(),
+            approved: BTreeMap::new(),
             events: BTreeMap::new(),
             count: 0,
             wake: None,
@@ -189,7 +196,8 @@ impl World {
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Command { host, command, .. } => self.order(&host, &command),
+            Effect::Command { host, command, plan } => self.order(&host, &command, &plan),
+            Effect::Preview { host, command, .. } => self.asked(&host, &command),
             Effect::Cancel { host, command, .. } => self.cancel(&host, command),
             Effect::Assign { host, assignments } => self.assign(&host, assignments),
             Effect::ProbeNow { host, keys } => {
@@ -324,6 +332,44 @@ impl World {
         self.reactions.insert(action.to_owned(), Box::new(reaction));
     }
 
+    /// What hosts say that an action would touch, and touch; without this it is the action's parameters.
+    pub fn previews(&mut self, action: &str, look: impl FnMut(&HostName, &mut Facts) -> Seen + 'static) {
+        self.looks.insert(action.to_owned(), Box::new(look));
+    }
+
+    /// What a host would touch at this moment.
+    fn seen(&mut self, host: &HostName, command: &CommandRow) -> Seen {
+        match self.looks.get_mut(&command.action) {
+            Some(look) => look(host, &mut self.facts),
+            None => Seen::list(&[("run", &serde_json::json!(command.parameters).to_string(), 0)]),
+        }
+    }
+
+    /// A question reaches an agent.
+    fn asked(&mut self, host: &HostName, command: &CommandRow) {
+        let now = self.now;
+        let fence = command.look.as_ref().unwrap().fence;
+        let Some(agent) = self.agents.get_mut(host).filter(|agent| agent.connected) else { return };
+        assert!(fence > agent.fence, "a question has a fence of its own: {fence}");
+        agent.fence = fence;
+        self.schedule(now + Duration::from_millis(20), Event::Look(host.clone(), command.id));
+    }
+
+    /// An agent answers what it would touch.
+    fn look(&mut self, host: &HostName, id: CommandId) {
+        let Some(command) = self.state.commands.get(&id).cloned() else { return };
+        let (items, refusal) = match self.seen(host, &command) {
+            Seen::List(items) => (items, None),
+            Seen::Refusal(why) => (Vec::new(), Some(why)),
+            Seen::Silence => return,
+        };
+        if self.is_heard(host) {
+            let digest = quell_model::preview::digest(&items);
+            let preview = Preview { items, digest, refusal, note: String::new() };
+            self.step(Input::Previewed { host: host.clone(), command: id, preview });
+        }
+    }
+
     /// Lets time pass: `90s`, `5m`, `2h`, `3d`.
     pub fn run(&mut self, span: &str) {
         let until = self.now + parse_span(span);
@@ -358,6 +404,7 @@ impl World {
         match event {
             Event::Sample(host, key) => self.sample(&host, key),
             Event::Begin(host, command) => self.begin_order(&host, command),
+            Event::Look(host, command) => self.look(&host, command),
             Event::End(host, command) => self.end_order(&host, command),
             Event::Reconnect(host) => self.connect(host.as_str()),
         }
@@ -418,8 +465,12 @@ impl World {
     }
 
     /// An order reaches an agent: it is journaled by its key, and carried out once.
-    fn order(&mut self, host: &HostName, command: &CommandRow) {
+    fn order(&mut self, host: &HostName, command: &CommandRow, plan: &PlanRow) {
         let now = self.now;
+        let exact = ExactPlan::parse(plan.canonical.as_bytes()).expect("a plan's own bytes");
+        if let Some(approved) = exact.preview(host, command.step).filter(|_| command.is_previewed()) {
+            self.approved.insert(command.id, approved);
+        }
         let Some(agent) = self.agents.get_mut(host).filter(|agent| agent.connected) else { return };
         if agent.take_order(command, now) {
             self.schedule(now + Duration::from_millis(10), Event::Begin(host.clone(), command.id));
@@ -441,15 +492,28 @@ impl World {
         if self.is_heard(host) {
             self.step(Input::Begun { host: host.clone(), command: id });
         }
-        let done = match self.reactions.get_mut(&command.action) {
-            Some(reaction) => reaction(&command, &mut self.facts),
-            None => Done::ok(),
+        let done = match (self.moved(host, &command), self.reactions.get_mut(&command.action)) {
+            (Some(refused), _) => refused,
+            (None, Some(reaction)) => reaction(&command, &mut self.facts),
+            (None, None) => Done::ok(),
         };
         let Some(after) = done.after else { return };
         if let Some(agent) = self.agents.get_mut(host) {
             agent.finish(id, done);
         }
         self.schedule(self.now + after, Event::End(host.clone(), id));
+    }
+
+    /// Before it acts an agent looks again, as the real one does.
+    fn moved(&mut self, host: &HostName, command: &CommandRow) -> Option<Done> {
+        let approved = *self.approved.get(&command.id)?;
+        match self.seen(host, command) {
+            Seen::List(items) if quell_model::preview::digest(&items) != approved => {
+                Some(Done { moved: true, ..Done::refused("what it would touch is not what was approved") })
+            }
+            Seen::Refusal(why) => Some(Done::refused(&why)),
+            _ => None,
+        }
     }
 
     fn end_order(&mut self, host: &HostName, id: CommandId) {
@@ -567,6 +631,7 @@ impl World {
             "incidentResolved",
             "rungSkipped",
             "planMade",
+            "planPreviewed",
             "planHeld",
             "planStarted",
             "planActed",
@@ -716,5 +781,6 @@ pub fn outcome(kind: OutcomeKind, summary: &str) -> Outcome {
         values: Fields::new(),
         output: String::new(),
         remedy: String::new(),
+        moved: false,
     }
 }

@@ -4,7 +4,8 @@ use quell_engine::{
     id::PlanId,
     state::{CommandRow, CommandState, Needs, PlanRow, PlanState, Vote},
 };
-use quell_wire::v1::{ApprovalView, PlanView, StepView};
+use quell_model::{policy::Does, preview::Item, trust::approvals::REJECT};
+use quell_wire::v1::{ApprovalView, ChoiceView, PlanView, PreviewItemView, StepView};
 
 use super::{Filter, Viewer, hold, time, word};
 use crate::wire::millis;
@@ -57,6 +58,8 @@ impl Viewer<'_> {
             dry_run: row.dry_run,
             choices: asked.map(|needs| needs.choices.clone()).unwrap_or_default(),
             role: asked.map(|needs| needs.role.clone()),
+            canonical: row.canonical.clone(),
+            offers: asked.map(offers).unwrap_or_default(),
         }
     }
 }
@@ -78,6 +81,7 @@ fn step(row: &CommandRow) -> StepView {
         (None, state) => word(state),
     };
     let ended = row.outcome.as_ref();
+    let items = row.preview().map(|preview| preview.items.as_slice()).unwrap_or_default();
     StepView {
         index: u32::try_from(row.step).unwrap_or(u32::MAX),
         action: row.action.clone(),
@@ -90,8 +94,22 @@ fn step(row: &CommandRow) -> StepView {
         ended_at: row.ended_at.map(time),
         duration_ms: ended.map(|outcome| millis(outcome.duration)).unwrap_or_default(),
         wave: u32::try_from(row.wave).unwrap_or(u32::MAX),
-        preview: row.preview.clone(),
+        preview: items.iter().map(Item::line).collect(),
+        items: items.iter().map(preview_item).collect(),
+        previewed: row.look.as_ref().map(|look| look.preview.is_some()),
+        refusal: row.preview().and_then(|preview| preview.refusal.clone()),
+        note: row.preview().map(|preview| preview.note.clone()).filter(|note| !note.is_empty()),
         remedy: ended.map(|outcome| outcome.remedy.clone()).filter(|remedy| !remedy.is_empty()),
+    }
+}
+
+fn preview_item(item: &Item) -> PreviewItemView {
+    PreviewItemView {
+        verb: item.verb.clone(),
+        object: item.object.clone(),
+        size_bytes: item.size,
+        detail: item.detail.clone(),
+        moving: item.moving,
     }
 }
 
@@ -104,6 +122,16 @@ fn approval(vote: &Vote, needs: Option<&Needs>) -> ApprovalView {
         reason: vote.reason.clone(),
         denied: vote.denied,
     }
+}
+
+/// What can be chosen, and what comes of it.
+fn offers(needs: &Needs) -> Vec<ChoiceView> {
+    let does = |name: &String| match needs.instead.get(name) {
+        Some(instead) => format!("tells {}, and nothing is run", instead.contact),
+        None if name == REJECT => Does::Deny.to_string(),
+        None => Does::Run.to_string(),
+    };
+    needs.choices.iter().map(|name| ChoiceView { name: name.clone(), does: does(name) }).collect()
 }
 
 /// What is still needed: "1 of role compliance".

@@ -3,11 +3,11 @@ use std::sync::Arc;
 use quell_engine::{
     id::{CommandId, IncidentId, PlanId},
     state::{
-        CommandRow, CommandState, HostRow, HostState, IncidentRow, IncidentState, Needs, Outcome, OutcomeKind, PlanRow,
-        PlanState, Vote,
+        CommandRow, CommandState, HostRow, HostState, IncidentRow, IncidentState, Instead, Look, Needs, Outcome,
+        OutcomeKind, PlanRow, PlanState, Preview, Vote,
     },
 };
-use quell_model::{digest::Digest, policy::Severity, value::Value};
+use quell_model::{digest::Digest, policy::Severity, preview::Item, value::Value};
 
 use super::*;
 
@@ -132,6 +132,7 @@ fn a_step_shows_its_outcome_and_the_line_that_would_permit_it() {
         values: [("pid".to_owned(), Value::Number(1.0))].into(),
         output: String::new(),
         remedy: "services = [\"orders\"]".to_owned(),
+        moved: false,
     });
     state.commands.insert(CommandId(9), Arc::new(command));
     let plan = viewer(&state).plan_with(PlanId(7)).unwrap();
@@ -147,7 +148,8 @@ fn a_plan_says_what_its_approval_still_needs() {
         role: "compliance".to_owned(),
         count: 2,
         expires: at(900),
-        choices: vec!["clear".to_owned(), "reject".to_owned()],
+        choices: ["clear", "storage", "reject"].map(str::to_owned).to_vec(),
+        instead: [("storage".to_owned(), Instead { contact: "ops".parse().unwrap(), text: None })].into(),
         remind: None,
         reminded_at: at(0),
         signed: true,
@@ -165,6 +167,36 @@ fn a_plan_says_what_its_approval_still_needs() {
     let approvals = viewer(&state).approvals(&Filter::default());
     assert_eq!(approvals[0].needs.as_deref(), Some("1 of role compliance"));
     assert_eq!(approvals[0].approvals[0].role, "compliance");
+    let offers: Vec<_> = approvals[0].offers.iter().map(|offer| (offer.name.as_str(), offer.does.as_str())).collect();
+    let wanted = [("clear", "runs the plan"), ("storage", "tells ops, and nothing is run"), ("reject", "denies it")];
+    assert_eq!(offers, wanted);
+}
+
+#[test]
+fn a_step_shows_what_its_host_would_touch() {
+    let mut state = state();
+    let mut command = command();
+    assert_eq!(viewer(&state).plan_with(PlanId(7)).unwrap().steps[0].previewed, None, "nobody was asked");
+    command.look = Some(Look { fence: 3, asked_at: at(1), preview: None });
+    state.commands.insert(CommandId(9), Arc::new(command.clone()));
+    assert_eq!(viewer(&state).plan_with(PlanId(7)).unwrap().steps[0].previewed, Some(false));
+    let item = Item {
+        verb: "delete".to_owned(),
+        object: "/var/a\u{1b}[2K".to_owned(),
+        size: 4 << 20,
+        detail: "old".to_owned(),
+        moving: false,
+    };
+    let digest = quell_model::preview::digest(std::slice::from_ref(&item));
+    let preview = Preview { items: vec![item], digest, refusal: None, note: "one is open".to_owned() };
+    command.look = Some(Look { fence: 3, asked_at: at(1), preview: Some(preview) });
+    state.commands.insert(CommandId(9), Arc::new(command));
+    let plan = viewer(&state).plan_with(PlanId(7)).unwrap();
+    let step = &plan.steps[0];
+    assert_eq!((step.previewed, step.note.as_deref()), (Some(true), Some("one is open")));
+    assert_eq!(step.preview, ["delete /var/a\\u{1b}[2K (4.0 MiB): old"]);
+    assert_eq!((step.items[0].object.as_str(), step.items[0].size_bytes), ("/var/a\u{1b}[2K", 4 << 20));
+    assert_eq!(plan.canonical, state.plans[&PlanId(7)].canonical);
 }
 
 #[test]

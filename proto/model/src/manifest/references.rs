@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     name::{FullName, ObjectName},
-    policy::{Manifest, Policy, Service},
+    policy::{Does, Manifest, Policy, Service},
 };
 
 /// A reference to something that is not there, or that leads in a circle.
@@ -103,6 +103,12 @@ impl Checker {
         }
         for tell in &policy.tell {
             wants("Contact", "tell.contact", &tell.contact);
+        }
+        let rules = policy.ladder.iter().filter_map(|rung| rung.approval.as_ref());
+        for choice in rules.flat_map(|rule| &rule.choices) {
+            if let Does::Tell { contact, .. } = &choice.does {
+                wants("Contact", "approval.choices.tell", contact);
+            }
         }
         if let Some(escalate) = &policy.escalate {
             wants("Contact", "escalate.to", &escalate.to);

@@ -156,6 +156,12 @@ pub fn outcome_fields() -> &'static [FieldSpec] {
     OUTCOME
 }
 
+/// What the previews of a plan list: `plan.NAME` in the `verify` of a rung that is previewed, of the step whose outcome
+/// `outcome` is. A value of the policy that is called so goes before.
+pub fn plan_fields() -> &'static [FieldSpec] {
+    PLAN
+}
+
 const fn field(name: &'static str, kind: FieldType, unit: &'static str, about: &'static str) -> FieldSpec {
     FieldSpec { name, kind, unit, about }
 }
@@ -247,6 +253,11 @@ const OUTCOME: &[FieldSpec] = &[
     field("exit", Number, "", "exec: exit status of the program."),
 ];
 
+const PLAN: &[FieldSpec] = &[
+    field("bytes", Number, "bytes", "What the objects that its host listed beforehand hold together."),
+    field("items", Number, "objects", "How many objects its host listed beforehand."),
+];
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -266,7 +277,7 @@ mod tests {
 
     #[test]
     fn every_field_is_explained_in_a_sentence_and_numbers_have_units_in_words() {
-        for spec in ProbeKind::ALL.into_iter().flat_map(all_fields).chain(outcome_fields()) {
+        for spec in ProbeKind::ALL.into_iter().flat_map(all_fields).chain(outcome_fields()).chain(plan_fields()) {
             assert!(spec.about.ends_with('.') && spec.about.len() > 10, "{}", spec.name);
             assert!(spec.unit.is_empty() || spec.kind == Number, "{} has a unit and is no number", spec.name);
         }

@@ -32,6 +32,8 @@ fn enough_distinct_people_approve() {
     denied!(with(vec![compliance(ann(), "now"), (bob(), "finance", "now")]), Denied::NotApproved { .. });
     denied!(with(vec![compliance(ann(), "reject"), compliance(bob(), "reject")]), Denied::NotApproved { .. });
     denied!(with(vec![compliance(ann(), "maybe"), compliance(bob(), "maybe")]), Denied::NotApproved { .. });
+    // What people signed to have somebody told lets nothing run.
+    denied!(with(vec![compliance(ann(), "storage"), compliance(bob(), "storage")]), Denied::NotApproved { .. });
     let warrant = with(vec![compliance(ann(), "later"), compliance(cat(), "later")]).unwrap();
     assert_eq!(warrant.choice.as_deref(), Some("later"));
 }

@@ -171,7 +171,8 @@ pub mod field {
 pub struct Preview {
     #[prost(string, tag = "1")]
     pub command_id: ::prost::alloc::string::String,
-    /// Empty when the action would do nothing; else one line an object, hostile text escaped by the reader.
+    /// Empty when the action would do nothing; else one an object, at most 200 of them and 16 KiB of text; hostile text,
+    /// escaped by the reader.
     #[prost(message, repeated, tag = "2")]
     pub items: ::prost::alloc::vec::Vec<PreviewItem>,
     /// Set when the action refuses.
@@ -180,6 +181,9 @@ pub struct Preview {
     /// SHA-256 over the canonical JSON of the items: what an approval binds.
     #[prost(bytes = "vec", tag = "4")]
     pub digest: ::prost::alloc::vec::Vec<u8>,
+    /// Why there is nothing to do, or what was left out and why. For people; no approval binds it.
+    #[prost(string, tag = "5")]
+    pub note: ::prost::alloc::string::String,
 }
 /// One object that an action would touch.
 #[derive(serde::Serialize)]
@@ -198,6 +202,10 @@ pub struct PreviewItem {
     /// Anything else a person would want to know.
     #[prost(string, tag = "4")]
     pub detail: ::prost::alloc::string::String,
+    /// True: size and detail change by themselves (a log that is being written, a process number), so the digest, and with
+    /// it an approval, leaves them out.
+    #[prost(bool, tag = "5")]
+    pub moving: bool,
 }
 /// The agent has journaled the intent of a command and begins.
 #[derive(serde::Serialize)]
@@ -242,6 +250,9 @@ pub struct Outcome {
     /// True when this was a dry run: nothing was changed.
     #[prost(bool, tag = "10")]
     pub dry_run: bool,
+    /// For REFUSED: what it would touch is not what the plan's preview lists any more.
+    #[prost(bool, tag = "11")]
+    pub moved: bool,
 }
 /// A part of a log that a command or a tell asked for.
 #[derive(serde::Serialize)]
@@ -965,7 +976,8 @@ pub struct PlanView {
     pub policy: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]
     pub rung: ::prost::alloc::string::String,
-    /// proposed, held, approved, running, verifying, succeeded, failed, denied, expired, cancelled, superseded.
+    /// previewing, proposed, held, running, verifying, succeeded, failed, denied, expired, cancelled, superseded,
+    /// nothingToDo.
     #[prost(string, tag = "6")]
     pub state: ::prost::alloc::string::String,
     #[prost(string, tag = "7")]
@@ -1004,10 +1016,16 @@ pub struct PlanView {
     /// The role that is asked, while it waits for an approval.
     #[prost(string, optional, tag = "20")]
     pub role: ::core::option::Option<::prost::alloc::string::String>,
+    /// Canonical JSON of the plan: its SHA-256 is the hash, and the digests of the previews stand in it.
+    #[prost(string, tag = "21")]
+    pub canonical: ::prost::alloc::string::String,
+    /// What each of the choices does, in their order.
+    #[prost(message, repeated, tag = "22")]
+    pub offers: ::prost::alloc::vec::Vec<ChoiceView>,
 }
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct StepView {
     #[prost(uint32, tag = "1")]
     pub index: u32,
@@ -1033,11 +1051,51 @@ pub struct StepView {
     pub duration_ms: u64,
     #[prost(uint32, tag = "11")]
     pub wave: u32,
-    /// What it would do, where a preview was asked.
+    /// What it would do, where a preview was asked: one line an object, hostile text escaped.
     #[prost(string, repeated, tag = "12")]
     pub preview: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(string, optional, tag = "13")]
     pub remedy: ::core::option::Option<::prost::alloc::string::String>,
+    /// The same, object by object, as the host said it: hostile text, escaped by the reader.
+    #[prost(message, repeated, tag = "14")]
+    pub items: ::prost::alloc::vec::Vec<PreviewItemView>,
+    /// Whether the host was asked, and has answered, what it would do; absent: it was not asked.
+    #[prost(bool, optional, tag = "15")]
+    pub previewed: ::core::option::Option<bool>,
+    /// Why the host would refuse.
+    #[prost(string, optional, tag = "16")]
+    pub refusal: ::core::option::Option<::prost::alloc::string::String>,
+    /// Why the host would do nothing, or what it would leave out and why.
+    #[prost(string, optional, tag = "17")]
+    pub note: ::core::option::Option<::prost::alloc::string::String>,
+}
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PreviewItemView {
+    /// "restart", "rotate", "delete", "run", "switch".
+    #[prost(string, tag = "1")]
+    pub verb: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub object: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub size_bytes: u64,
+    #[prost(string, tag = "4")]
+    pub detail: ::prost::alloc::string::String,
+    /// True: size and detail change by themselves, so an approval leaves them out.
+    #[prost(bool, tag = "5")]
+    pub moving: bool,
+}
+/// One of the answers to the question about a plan.
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChoiceView {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// "runs the plan", "denies it", "tells platform, and nothing is run".
+    #[prost(string, tag = "2")]
+    pub does: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]

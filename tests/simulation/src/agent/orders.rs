@@ -14,7 +14,7 @@ use quell_agent::{
         standing::{self, Moment},
     },
 };
-use quell_model::name::HostName;
+use quell_model::{name::HostName, preview::Item};
 use quell_wire::v1::{self, agent_message::Body as Up};
 
 use super::{Agent, CONFIG, Order, Running, Stage, told};
@@ -29,6 +29,19 @@ use crate::{
 
 /// How long after its deadline an action may still tell how it ended.
 const GRACE: Millis = 30 * SECOND;
+
+/// What an order would touch: one thing, and always the same.
+fn previewed(command: &v1::Command, refusal: String) -> v1::Preview {
+    let object = command.action.clone();
+    let item = Item { verb: "do".to_owned(), object: object.clone(), size: 0, detail: String::new(), moving: false };
+    v1::Preview {
+        command_id: command.command_id.clone(),
+        items: vec![v1::PreviewItem { verb: item.verb.clone(), object, ..v1::PreviewItem::default() }],
+        digest: quell_model::preview::digest(&[item]).0.to_vec(),
+        refusal,
+        ..v1::Preview::default()
+    }
+}
 
 impl World {
     /// An order comes in, from the controller or from somebody who has its words.
@@ -81,10 +94,7 @@ impl World {
         })?;
         let refusal = looked.err().map(|refusal| refusal.reason).unwrap_or_default();
         if command.preview_only {
-            let item = v1::PreviewItem { verb: "do".to_owned(), object: command.action.clone(), ..Default::default() };
-            let digest = quell_model::digest::Digest::of(b"preview").0.to_vec();
-            let command_id = command.command_id.clone();
-            return self.report(host, Up::Preview(v1::Preview { command_id, items: vec![item], refusal, digest }));
+            return self.report(host, Up::Preview(previewed(command, refusal)));
         }
         self.finish(host, command, key, End::new(Kind::NoChange, "only looked at"), 0)
     }
@@ -269,13 +279,7 @@ impl World {
         let wall = self.wall_of(host);
         self.tell(|| format!("  {host}: {} ends: {:?}, {}", command.command_id, end.kind, end.change.summary));
         if command.preview_only {
-            let preview = v1::Preview {
-                command_id: command.command_id.clone(),
-                items: Vec::new(),
-                refusal: end.change.summary,
-                digest: quell_model::digest::Digest::of(b"preview").0.to_vec(),
-            };
-            return self.report(host, Up::Preview(preview));
+            return self.report(host, Up::Preview(previewed(command, end.change.summary)));
         }
         let stored = Stored::of(command, key, end, Duration::from_millis(took), wall);
         self.journal(host, Line::Outcome(stored.clone()), true)?;

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     policy::Family,
-    probe::{FieldType, Probe, ProbeKind, all_fields, host_fields, outcome_fields},
+    probe::{FieldType, Probe, ProbeKind, all_fields, host_fields, outcome_fields, plan_fields},
     value::Value,
 };
 
@@ -170,7 +170,11 @@ impl<'d> Compiler<'d, '_> {
     fn plan(&mut self, node: &IdedExpr, rest: &[Segment<'_>]) -> Result<Typed, Error> {
         self.in_rung(node, "plan")?;
         let name = self.only_name(node, "plan", rest)?;
-        let kind = self.value_type(node, &name)?;
+        let planned = plan_fields().iter().find(|spec| spec.name == name);
+        let kind = match planned.filter(|_| !self.declared.values.contains_key(name.as_str())) {
+            Some(spec) => spec.kind,
+            None => self.value_type(node, &name)?,
+        };
         self.read(Reference::Plan(name.clone()));
         Ok(Typed::read(kind, Source::Plan(name.into())))
     }

@@ -6,18 +6,23 @@ use serde_json::Value as Json;
 
 use crate::{
     action::{self, whole},
+    condition::{Condition, Reference},
     manifest::{
         node::{Content, Node},
         object::{Object, Report, Short, unknown},
+        schema::Shape,
     },
     name::ObjectName,
-    policy::{ApprovalRule, Once, Otherwise, Requirement, Rollout, Rung, Step, Verify},
+    policy::{ApprovalRule, Choice, Does, Once, Otherwise, Requirement, Rollout, Rung, Step, Verify},
     selector::{Placement, Selector},
     unit,
     value::Value,
 };
 
 use super::{conditions::Context, parts};
+
+/// The choice that denies.
+const REJECT: &str = crate::trust::approvals::REJECT;
 
 /// Reads the ladder.
 pub(super) fn ladder<'a>(spec: &Object<'a>, context: &Context<'a>, is_fleet: bool) -> Vec<Rung> {
@@ -54,13 +59,14 @@ fn rung<'a>(object: &Object<'a>, context: &Context<'a>, is_fleet: bool) -> Optio
     let rollout = object.object("rollout").and_then(|rollout| self::rollout(&rollout));
     let approval = object.object("approval").and_then(|approval| self::approval(&approval, context));
     let verify = object.object("verify").and_then(|verify| self::verify(&verify, context));
+    check_listing(object, &steps, &finally);
     let otherwise = object.parsed("otherwise", |text| match text {
         "next" => Ok(Otherwise::Next),
         "undo" => Ok(Otherwise::Undo),
         "page" => Ok(Otherwise::Page),
         other => Err(format!("`otherwise` is next, undo or page, not {other:?}")),
     });
-    Some(Rung {
+    let rung = Rung {
         name: name?.to_string(),
         only_if,
         after,
@@ -73,7 +79,41 @@ fn rung<'a>(object: &Object<'a>, context: &Context<'a>, is_fleet: bool) -> Optio
         approval,
         verify,
         otherwise: otherwise?,
-    })
+    };
+    check_previews(object, context, &rung);
+    Some(rung)
+}
+
+/// What hosts listed is known when the plan has been carried out, of a rung that is previewed at all.
+fn check_previews(object: &Object<'_>, context: &Context<'_>, rung: &Rung) {
+    let is_value = |name: &str| context.declared.values.contains_key(name);
+    let names_it = |condition: &Condition| {
+        condition.reads().iter().any(|read| matches!(read, Reference::Plan(name) if !is_value(name)))
+    };
+    let asked = rung.approval.as_ref().and_then(|rule| rule.only_if.as_ref());
+    let required = rung.require.iter().map(|one| &one.that);
+    if rung.only_if.iter().chain(&rung.unless).chain(asked).chain(required).any(names_it) {
+        let message = "what its previews list is known in `verify` only, once the plan was carried out";
+        object.report.fault(object.place, message);
+    }
+    let is_previewed = rung.approval.is_some() || rung.steps.iter().any(|step| action::lists_objects(&step.action));
+    if !is_previewed && rung.verify.as_ref().is_some_and(|verify| names_it(&verify.that)) {
+        let message = "nobody knows what was planned: this rung is not previewed, as it has no `approval` and no action that \
+                       lists what it touches";
+        object.report.fault(object.place_of("verify"), message);
+    }
+}
+
+/// What earlier steps change would change the list, which is made before all of them.
+fn check_listing(object: &Object<'_>, steps: &[Step], finally: &[Step]) {
+    let late = steps.iter().skip(1).chain(finally).find(|step| action::lists_objects(&step.action));
+    if let Some(step) = late {
+        let message = format!(
+            "{} lists what it touches before anything is done, so it is the first step of its rung, and never in `finally`",
+            step.action
+        );
+        object.report.fault(object.place, message);
+    }
 }
 
 fn requirement<'a>(object: &Object<'a>, context: &Context<'a>) -> Option<Requirement> {
@@ -199,11 +239,7 @@ fn approval<'a>(object: &Object<'a>, context: &Context<'a>) -> Option<ApprovalRu
     let role = object.parsed("role", str::parse::<ObjectName>);
     let count = object.parsed("count", |text| whole(text, 1, 100));
     let (expires, remind) = (object.parsed("expires", unit::duration), object.parsed("remind", unit::duration));
-    let choices = object.list("choices", |text| text.parse::<ObjectName>().map(|choice| choice.to_string()));
-    let distinct: BTreeSet<_> = choices.iter().collect();
-    if (distinct.len() < choices.len() || choices.is_empty() || choices == ["reject"]) && object.report.is_clean() {
-        object.report.fault(object.place_of("choices"), "`choices` are distinct, and one of them is not `reject`");
-    }
+    let choices = choices(object, context);
     let signed = object.parsed("signed", str::parse::<bool>);
     Some(ApprovalRule {
         only_if,
@@ -214,6 +250,52 @@ fn approval<'a>(object: &Object<'a>, context: &Context<'a>) -> Option<ApprovalRu
         remind,
         signed: signed?,
     })
+}
+
+fn choices<'a>(object: &Object<'a>, context: &Context<'a>) -> Vec<Choice> {
+    let plain = |name: ObjectName| Choice {
+        does: if name.as_str() == REJECT { Does::Deny } else { Does::Run },
+        name: name.to_string(),
+    };
+    let choices: Vec<Choice> = match object.shape("choices") {
+        Shape::List(shape) if object.has("choices") => {
+            let nodes = object.items("choices").into_iter();
+            let read = |node| match object.short_node("choices", node, shape)? {
+                Short::Text(_) => {
+                    object.parse_node("choices", node, &Shape::Name, &str::parse::<ObjectName>).map(plain)
+                }
+                Short::Long(long) => told(&long, context),
+            };
+            nodes.filter_map(read).collect()
+        }
+        _ => object.list("choices", str::parse::<ObjectName>).into_iter().map(plain).collect(),
+    };
+    if !object.report.is_clean() {
+        return choices;
+    }
+    let distinct: BTreeSet<_> = choices.iter().map(|choice| &choice.name).collect();
+    if distinct.len() < choices.len() || !choices.iter().any(Choice::runs) {
+        let message = "`choices` are distinct, and one of them runs the plan: a name that is not `reject`";
+        object.report.fault(object.place_of("choices"), message);
+    } else if choices.first().is_some_and(|first| matches!(first.does, Does::Tell { .. })) {
+        let message = "the first choice is taken when an approval names none: put one before it that runs the plan";
+        object.report.fault(object.place_of("choices"), message);
+    }
+    choices
+}
+
+/// Reads a choice that tells somebody.
+fn told<'a>(object: &Object<'a>, context: &Context<'a>) -> Option<Choice> {
+    let name = object.parsed("name", |text| match text.parse::<ObjectName>() {
+        Ok(name) if name.as_str() == REJECT => Err("`reject` denies and tells nobody: call it otherwise".to_owned()),
+        parsed => parsed.map_err(|error| error.to_string()),
+    });
+    let contact = object.parsed("tell", str::parse::<ObjectName>);
+    let text = object.text("text");
+    if let (Some(node), Some(text)) = (object.node("text"), &text) {
+        context.check_message(object, node, text);
+    }
+    Some(Choice { name: name?.to_string(), does: Does::Tell { contact: contact?, text } })
 }
 
 fn verify<'a>(object: &Object<'a>, context: &Context<'a>) -> Option<Verify> {

@@ -132,6 +132,12 @@ fn approval(found: &mut Found, old: Option<&ApprovalRule>, new: Option<&Approval
     if new.count < old.count {
         found.note("count", old.count.to_string(), new.count.to_string());
     }
+    for choice in new.choices.iter().filter(|choice| choice.runs()) {
+        let before = old.choices.iter().find(|other| other.name == choice.name && !other.runs());
+        if let Some(before) = before {
+            found.note(&format!("choices.{}", choice.name), before.does.to_string(), choice.does.to_string());
+        }
+    }
     match (&old.only_if, &new.only_if) {
         (None, Some(condition)) => found.note("if", "always", condition.text.clone()),
         (Some(old), Some(new)) if old.text != new.text => found.note("if", old.text.clone(), new.text.clone()),

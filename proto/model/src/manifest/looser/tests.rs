@@ -143,6 +143,11 @@ fn what_bounds_a_policy_less_is_told() {
     ] {
         assert_eq!(change(POLICY, part, by), [told], "{part} → {by}");
     }
+    let tells = POLICY.replace("[restart, reject]", "[restart, { name: later, tell: on-call }, reject]");
+    assert_eq!(
+        change(&tells, "{ name: later, tell: on-call }", "later"),
+        ["ladder.restart.approval.choices.later: tells on-call, and nothing is run → runs the plan"]
+    );
 }
 
 #[test]

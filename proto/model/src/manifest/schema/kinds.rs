@@ -248,12 +248,23 @@ const ROLLOUT: &[Field] = &[
     default("maxErrors", Shape::Integer, "0", "It stops after one failure more than this."),
 ];
 
+const CHOICE: &[Field] = &[
+    required("name", Shape::Name, "What is chosen."),
+    required("tell", Shape::Name, "The contact who is told what is wanted instead; the question is closed by it."),
+    optional("text", Shape::Text, "What the contact is told, with `$(target)` and `$(name)` as messages have it."),
+];
+
 const APPROVAL: &[Field] = &[
     optional("if", Shape::Condition, "People are asked only while this holds."),
     required("role", Shape::Name, "The role that approves."),
     default("count", Shape::Integer, "1", "How many distinct people."),
     default("expires", Shape::Duration, "24h", "How long the question stands."),
-    default("choices", Shape::List(&Shape::Text), "approve, reject", "What can be chosen; `reject` denies."),
+    default(
+        "choices",
+        Shape::List(&Shape::Short(&Shape::Text, CHOICE)),
+        "approve, reject",
+        "What can be chosen: a name runs the plan, `reject` denies it, and a map tells somebody and runs nothing.",
+    ),
     optional("remind", Shape::Duration, "How often people are reminded."),
     default(
         "signed",

@@ -105,6 +105,28 @@ fn one_fault_is_told_once() {
     assert!(lines.len() == 2 && lines[0].contains("\"x\" is not a path") && lines[1].contains("no unit"), "{errors}");
 }
 
+#[test]
+fn what_previews_list_is_named_only_where_it_is_known() {
+    let restart = "{ action: service.restart, with: { service: a } }";
+    let reclaim = "{ action: disk.reclaim, with: { directory: /srv, names: ['*'], olderThan: 1d } }";
+    let rung = |steps: &str, rest: &str| policy_with(&format!("ladder: [{{ name: r, do: [{steps}]{rest} }}]"));
+    let verify = ", verify: { that: outcome.bytes_freed >= 0.9 * plan.bytes && plan.items > 0 }";
+    for (steps, rest, message) in [
+        (restart, verify.to_owned(), "this rung is not previewed"),
+        (restart, format!("{verify}, approval: {{ role: a }}, if: plan.bytes > 1"), "known in `verify` only"),
+        (restart, format!("{verify}, approval: {{ role: a, if: plan.items > 1 }}"), "known in `verify` only"),
+        (reclaim, format!("{verify}, require: [{{ that: plan.items > 1, because: x }}]"), "known in `verify` only"),
+        (&format!("{restart}, {reclaim}"), verify.to_owned(), "is the first step of its rung"),
+        (restart, format!(", verify: {{ that: 'true' }}, finally: [{reclaim}]"), "is the first step of its rung"),
+    ] {
+        let errors = errors_of(&rung(steps, &rest));
+        assert!(errors.contains(message), "{steps} {rest}\n{errors}");
+    }
+    for (steps, rest) in [(reclaim, verify.to_owned()), (restart, format!("{verify}, approval: {{ role: a }}"))] {
+        assert_eq!(errors_of(&rung(steps, &rest)), "no error", "{steps} {rest}");
+    }
+}
+
 /// A ladder of one rung, whose step and rest are given.
 fn ladder_with(step: &str, rest: &str) -> String {
     policy_with(&format!("ladder: [{{ name: r, do: [{step}], verify: {{ that: host.cpu.used_percent < 80 }}{rest} }}]"))
@@ -135,6 +157,11 @@ fn ladders_are_checked() {
         (restart, ", rollout: { waves: [] }", "`waves` is empty"),
         (restart, ", rollout: { waves: [0] }", "0 is not a whole number from 1"),
         (restart, ", approval: { role: a, choices: [a, a] }", "`choices` are distinct"),
+        (restart, ", approval: { role: a, choices: [{ name: b, tell: c }] }", "one of them runs the plan"),
+        (restart, ", approval: { role: a, choices: [{ name: b, tell: c }, a] }", "put one before it that runs"),
+        (restart, ", approval: { role: a, choices: [a, { name: reject, tell: c }] }", "call it otherwise"),
+        (restart, ", approval: { role: a, choices: [a, { name: b, tel: c }] }", "tell"),
+        (restart, ", approval: { role: a, choices: [a, { name: b, tell: c, text: $(x) }] }", "neither a value"),
         (restart, ", approval: {}", "lacks `role`"),
         ("", "", "`do` is empty: a rung does something"),
     ] {

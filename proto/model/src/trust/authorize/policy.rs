@@ -189,7 +189,11 @@ fn decided(case: &Case<'_>, rule: Option<&ApprovalRule>) -> Result<String, Denie
         plan: case.order.plan_hash,
         requester: case.plan.requester.as_deref(),
     };
-    let choices = rule.map_or_else(|| vec![APPROVE.to_owned()], |rule| rule.choices.clone());
+    // A choice that tells somebody lets nothing run, whoever signed it.
+    let running = |rule: &ApprovalRule| -> Vec<String> {
+        rule.choices.iter().filter(|choice| choice.runs()).map(|choice| choice.name.clone()).collect()
+    };
+    let choices = rule.map_or_else(|| vec![APPROVE.to_owned()], running);
     let needed = rule.map_or(1, |rule| rule.count.max(1));
     approvals::decided(belief.root, &question, &choices, needed, case.order.approvals, belief.now, belief.zone)
         .map(str::to_owned)
