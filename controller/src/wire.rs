@@ -13,7 +13,7 @@ use quell_engine::{
     State,
     id::{CommandId, MessageId},
     input::Hello,
-    state::{Assignment, CommandRow, Outcome, OutcomeKind, PlanRow, Preview, SignedDocument},
+    state::{Assignment, CommandRow, Outcome, OutcomeKind, PlanRow, Preview, SignedDocument, Vote},
 };
 use quell_model::{
     digest::Digest,
@@ -275,7 +275,7 @@ pub fn command(state: &State, now: Timestamp, command: &CommandRow, plan: &PlanR
         dry_run: command.dry_run,
         preview_only: false,
         authority: behind(state, plan),
-        approvals: approvals(plan),
+        votes: votes(plan),
         incident_id: plan.incident.map(|id| id.to_string()).unwrap_or_default(),
         plan_id: plan.id.to_string(),
         plan: plan.canonical.clone().into_bytes(),
@@ -334,8 +334,12 @@ fn signed_policies(state: &State, assignments: &[Assignment]) -> Vec<v1::SignedP
 }
 
 /// The signed votes for a plan.
-fn approvals(plan: &PlanRow) -> Vec<String> {
-    plan.votes.iter().filter(|vote| !vote.denied).filter_map(|vote| vote.signature.clone()).collect()
+fn votes(plan: &PlanRow) -> Vec<v1::SignedVote> {
+    let signed = |vote: &Vote| {
+        let (signature, expires) = (vote.signature.clone()?, vote.expires?);
+        Some(v1::SignedVote { signature, expires: expires.to_string() })
+    };
+    plan.votes.iter().filter(|vote| !vote.denied).filter_map(signed).collect()
 }
 
 /// What stands behind an order: the signed set of the policy's namespace, or what the person who runs it signed.

@@ -7,7 +7,11 @@ use jiff::Timestamp;
 use quell_model::{
     digest::Digest,
     name::HostName,
-    trust::{Belief, Order, SignedSet, Warrant, approvals::Vote, authorize::Mandate},
+    trust::{
+        Belief, Order, SignedSet, Warrant,
+        approvals::{self, Vote},
+        authorize::Mandate,
+    },
 };
 use quell_wire::v1;
 use serde_json::{Map, Value as Json};
@@ -112,13 +116,17 @@ impl Evidence {
             .map_err(|error| Refusal::because(format!("the parameters are not a JSON object: {error}")))?;
         let manifests = std::iter::once(&authority.policy).chain(&authority.referenced);
         let manifests: Result<_, _> = manifests.map(|bytes| String::from_utf8(bytes.clone())).collect();
-        let vote = |signature: &String| Vote { choice: command.choice.clone(), signature: signature.clone() };
+        // An end that is no time is none.
+        let vote = |vote: &v1::SignedVote| Vote {
+            choice: command.choice.clone(),
+            signed: approvals::Signed { expires: vote.expires.parse().ok(), signature: vote.signature.clone() },
+        };
         Ok(Self {
             plan_hash: Digest(bytes),
             parameters,
             set: SignedSet { bytes: authority.policy_set.clone(), signatures: authority.signatures.clone() },
             manifests: manifests.map_err(|_| Refusal::because("a manifest that came with the order is not text"))?,
-            votes: command.approvals.iter().map(vote).collect(),
+            votes: command.votes.iter().map(vote).collect(),
         })
     }
 

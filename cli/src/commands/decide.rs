@@ -1,5 +1,7 @@
 //! `quell approve` and `quell deny`: people answer for exactly the plan that they have seen.
 
+use std::time::Duration;
+
 use clap::Args;
 use jiff::Timestamp;
 use quell_link::signing::SigningKey;
@@ -14,8 +16,16 @@ use crate::{
     kind::Kind,
     output,
     render::{describe, escape, rows::short},
+    settings,
     signing::{self, Key},
 };
+
+/// The longest time that a vote is good.
+const LONGEST: Duration = Duration::from_secs(7 * 86_400);
+/// How long a vote is good after its question has ended: what began in time comes to its last wave.
+const AFTERWARDS: Duration = Duration::from_secs(3_600);
+/// How long it is good when the controller does not say when the question ends.
+const UNTOLD: Duration = Duration::from_secs(86_400);
 
 /// What is approved.
 #[derive(Debug, Clone, Args)]
@@ -32,6 +42,9 @@ pub struct Approve {
     /// Approve only if the plan's hash still begins so: what you saw in `quell describe plan`.
     #[arg(long, value_name = "HASH")]
     pub hash: Option<String>,
+    /// How long hosts may begin by this vote, at most 7d; without it until an hour after the question falls.
+    #[arg(long, value_name = "TIME", value_parser = settings::span)]
+    pub good_for: Option<Duration>,
     /// With which key the vote is signed.
     #[command(flatten)]
     pub key: Key,
@@ -66,7 +79,9 @@ pub async fn approve(arguments: &Approve, context: &Context) -> Result<Exit, Err
         output::text(&describe::touched(&plan))?;
     }
     if let Some(key) = arguments.key.find(&context.profile()?)? {
-        request.signature = sign(&plan, &mut request.choice, &key)?;
+        let expires = end(&plan, arguments.good_for, Timestamp::now())?;
+        request.signature = sign(&plan, &mut request.choice, expires, &key)?;
+        request.expires = expires.to_string();
     }
     let answer = client.approve(request).await?.into_inner().plan;
     let plan = answer.unwrap_or(plan);
@@ -86,8 +101,26 @@ pub async fn deny(arguments: &Deny, context: &Context) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-/// Signs the vote: this plan, by its hash, and one of its choices. What was shown of it is what the hash says.
-fn sign(plan: &PlanView, choice: &mut String, key: &SigningKey) -> Result<String, Error> {
+/// Until when a vote is good: the controller's word for the end of the question is believed for a week at most.
+fn end(plan: &PlanView, good_for: Option<Duration>, now: Timestamp) -> Result<Timestamp, Error> {
+    if good_for.is_some_and(|span| span > LONGEST) {
+        return Err(Error::Usage("--good-for is at most 7d: approve again when it is still wanted then".to_owned()));
+    }
+    let after = |from: Timestamp, span: Duration| from.checked_add(span).unwrap_or(Timestamp::MAX);
+    let asked = plan.decide_by.as_deref().and_then(|text| text.parse().ok());
+    let end = match (good_for, asked) {
+        (Some(span), _) => after(now, span),
+        (None, Some(question)) => after(question, AFTERWARDS),
+        (None, None) => after(now, UNTOLD),
+    };
+    // Whole seconds: what is read aloud is what is signed.
+    let end = end.min(after(now, LONGEST)).as_second();
+    Timestamp::from_second(end).map_err(|error| Error::Failed(error.to_string()))
+}
+
+/// Signs the vote: this plan, by its hash, one of its choices, and until when. What was shown of it is what the hash
+/// says.
+fn sign(plan: &PlanView, choice: &mut String, expires: Timestamp, key: &SigningKey) -> Result<String, Error> {
     let Some(role) = &plan.role else {
         return Err(Error::Usage(format!("{} is {}: it waits for no approval", plan.id, plan.state)));
     };
@@ -96,7 +129,7 @@ fn sign(plan: &PlanView, choice: &mut String, key: &SigningKey) -> Result<String
         *choice = plan.choices.first().cloned().unwrap_or_default();
     }
     let plan = plan.hash.parse().map_err(|error| Error::Failed(format!("the controller's answer: {error}")))?;
-    let ballot = Ballot { choice: choice.clone(), plan };
+    let ballot = Ballot { choice: choice.clone(), expires, plan };
     signing::sign(key, &approval_namespace(role), ballot.canonical().as_bytes())
 }
 
@@ -118,6 +151,7 @@ fn request(plan: &PlanView, choice: &str, reason: &str) -> DecideRequest {
         reason: reason.to_owned(),
         plan_hash: plan.hash.clone(),
         signature: String::new(),
+        expires: String::new(),
     }
 }
 
@@ -131,5 +165,24 @@ pub(super) fn show(plan: &PlanView, context: &Context) -> Result<(), Error> {
     match still {
         Some(needs) => output::line(&escape::line(&format!("\nstill needed: {needs}").replace('\n', " "))),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vote_ends_soon_after_its_question_whatever_the_controller_says() {
+        let now: Timestamp = "2026-11-27T12:00:00.5Z".parse().unwrap();
+        let ends = |decide_by: Option<&str>, good_for: Option<u64>| {
+            let plan = PlanView { decide_by: decide_by.map(str::to_owned), ..PlanView::default() };
+            end(&plan, good_for.map(|hours| Duration::from_secs(hours * 3_600)), now).map(|end| end.to_string())
+        };
+        assert_eq!(ends(Some("2026-11-27T15:00:00Z"), None).unwrap(), "2026-11-27T16:00:00Z");
+        assert_eq!(ends(Some("2099-01-01T00:00:00Z"), None).unwrap(), "2026-12-04T12:00:00Z");
+        assert_eq!(ends(None, None).unwrap(), "2026-11-28T12:00:00Z");
+        assert_eq!(ends(Some("2026-11-27T15:00:00Z"), Some(6)).unwrap(), "2026-11-27T18:00:00Z");
+        assert!(ends(None, Some(8 * 24)).is_err());
     }
 }

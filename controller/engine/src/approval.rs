@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use quell_model::{
     name::FullName,
     policy::{ApprovalRule, Does, Rung},
+    trust::approvals::Signed,
 };
 
 use crate::{
@@ -56,11 +57,11 @@ pub(crate) fn needs(rung: &Rung, from: Timestamp, now: Timestamp) -> Needs {
 }
 
 /// How many distinct people have approved a plan and still may.
-pub(crate) fn count(state: &State, plan: &PlanRow) -> u32 {
+pub(crate) fn count(state: &State, plan: &PlanRow, now: Timestamp) -> u32 {
     let mut people: Vec<&str> = plan
         .votes
         .iter()
-        .filter(|vote| !vote.denied && plan.requester.as_ref() != Some(&vote.who))
+        .filter(|vote| !vote.denied && vote.stands(now) && plan.requester.as_ref() != Some(&vote.who))
         .map(|vote| vote.who.as_str())
         .filter(|who| state.operators.get(*who).is_none_or(|operator| operator.revoked.is_none()))
         .collect();
@@ -98,6 +99,33 @@ pub(crate) fn void_votes(turn: &mut Turn<'_>, who: &str) {
         turn.touch(Subject::Plan(plan.id));
     }
 }
+
+/// Takes the votes away whose time is over: a plan that had its approval and did not begin meanwhile is asked about
+/// again, or falls with its question. Says when the next one ends.
+pub(crate) fn lapse(turn: &mut Turn<'_>, plan: &PlanRow) -> Result<Option<Timestamp>, Lapsed> {
+    let now = turn.now;
+    if plan.votes.iter().all(|vote| vote.stands(now)) {
+        return Ok(plan.votes.iter().filter_map(|vote| vote.expires).min());
+    }
+    turn.draft.change::<PlanRow>(&plan.id, |row| {
+        row.votes.retain(|vote| vote.stands(now));
+        if row.votes.is_empty() {
+            row.choice = None;
+        }
+        row.state = PlanState::Proposed;
+    });
+    turn.record(
+        Entry::new("voteLapsed", Actor::Controller, format!("{} did not begin while its approval was good", plan.id))
+            .id("plan", plan.id)
+            .maybe_id("incident", plan.incident)
+            .id("hash", plan.hash),
+    );
+    turn.touch(Subject::Plan(plan.id));
+    Err(Lapsed)
+}
+
+/// A vote has ended, and its plan waits for people again.
+pub(crate) struct Lapsed;
 
 /// Asks people about a plan.
 pub(crate) fn ask(turn: &mut Turn<'_>, id: PlanId) {
@@ -189,7 +217,7 @@ pub(crate) struct Answer {
     pub(crate) reason: String,
     pub(crate) approve: bool,
     pub(crate) roles: Vec<String>,
-    pub(crate) signature: Option<String>,
+    pub(crate) signature: Option<Signed>,
 }
 
 /// The plan that a person answers about, and what it needs, when that person may answer now.
@@ -252,7 +280,8 @@ pub(crate) fn decide(turn: &mut Turn<'_>, actor: &Actor, answer: &Answer) -> Res
         choice: choice.clone(),
         reason: answer.reason.clone(),
         denied,
-        signature: answer.signature.clone(),
+        signature: answer.signature.as_ref().map(|signed| signed.signature.clone()),
+        expires: answer.signature.as_ref().and_then(|signed| signed.expires),
     };
     turn.draft.change::<PlanRow>(&plan.id, |row| {
         row.votes.push(vote);
@@ -325,7 +354,7 @@ fn check_signature(
     answer: &Answer,
 ) -> Result<(), Refusal> {
     match &answer.signature {
-        Some(signature) => trust::check_vote(turn, plan, who, &needs.role, choice, signature),
+        Some(signed) => trust::check_vote(turn, plan, who, &needs.role, choice, signed),
         None if needs.signed => Err(Refusal::Forbidden(format!(
             "{} must be approved with a signature by role {}: give your key with `quell approve {} --key FILE`",
             plan.id, needs.role, plan.id

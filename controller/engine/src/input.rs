@@ -8,7 +8,7 @@ use quell_model::{
     name::{FullName, HostName, Target},
     probe::ProbeKey,
     selector::{Labels, Selector},
-    trust::{run::Run, set::SignedSet},
+    trust::{approvals::Signed, run::Run, set::SignedSet},
     value::{Fields, Value},
 };
 use serde::{Deserialize, Serialize};
@@ -281,7 +281,7 @@ pub enum Request {
         /// The person's roles.
         roles: Vec<String>,
         /// Signature over the ballot.
-        signature: Option<String>,
+        signature: Option<Signed>,
     },
     /// Call a plan off, whether it waits or runs.
     Cancel {

@@ -145,7 +145,8 @@ fn wait_for_people(turn: &mut Turn<'_>, plan: &PlanRow) -> Option<Timestamp> {
     if !still_stands(turn, plan) {
         return None;
     }
-    if approval::count(turn.state(), plan) >= needs.count {
+    let Ok(lapses) = approval::lapse(turn, plan) else { return None };
+    if approval::count(turn.state(), plan, turn.now) >= needs.count {
         turn.draft.change::<PlanRow>(&plan.id, |row| {
             row.state = PlanState::Held;
             row.hold = None;
@@ -161,7 +162,7 @@ fn wait_for_people(turn: &mut Turn<'_>, plan: &PlanRow) -> Option<Timestamp> {
     let hold = hold_by(turn, plan, "approval");
     hold_plan(turn, plan, hold);
     let reminder = approval::remind(turn, plan.id);
-    Some(needs.expires).into_iter().chain(reminder).min()
+    Some(needs.expires).into_iter().chain(reminder).chain(lapses).min()
 }
 
 /// What one guard says of a plan.
@@ -182,6 +183,7 @@ fn wait_for_guards(turn: &mut Turn<'_>, plan: &PlanRow) -> Option<Timestamp> {
     if ask_people_after_all(turn, plan) {
         return None;
     }
+    let Ok(lapses) = approval::lapse(turn, plan) else { return None };
     if let Some(hold) = first_no(turn, plan) {
         let until = hold.until;
         let goes_to_people = hold.guard == "once";
@@ -190,7 +192,7 @@ fn wait_for_guards(turn: &mut Turn<'_>, plan: &PlanRow) -> Option<Timestamp> {
             end(turn, plan.id, PlanState::Cancelled, "it was done before: people decide");
         }
         let expiry = plan.policy.is_none().then(|| crate::windows::after(plan.created_at, RUN_EXPIRES));
-        return until.into_iter().chain(expiry).filter(|at| *at > turn.now).min();
+        return until.into_iter().chain(expiry).chain(lapses).filter(|at| *at > turn.now).min();
     }
     start(turn, plan);
     None

@@ -14,7 +14,7 @@ use quell_model::{
     policy::{Manifest, Mode, Policy},
     trust::{
         Denied,
-        approvals::{self, Question},
+        approvals::{self, Question, Signed},
         labels::LabelChange,
         root::{Believed, TrustRoot},
         run::Run,
@@ -389,10 +389,10 @@ pub(crate) fn check_vote(
     person: &str,
     role: &str,
     choice: &str,
-    signature: &str,
+    signed: &Signed,
 ) -> Result<(), Refusal> {
     let question = Question { role, plan: plan.hash, requester: plan.requester.as_deref() };
-    let vote = approvals::Vote { choice: choice.to_owned(), signature: signature.to_owned() };
+    let vote = approvals::Vote { choice: choice.to_owned(), signed: signed.clone() };
     let counted = approvals::count(&believed(turn.state())?, &question, choice, &[vote], turn.now, &TimeZone::UTC)
         .map_err(|denied| forbidden(&denied))?;
     match (counted.people.first(), counted.refused.first()) {

@@ -6,12 +6,12 @@ mod world;
 use std::collections::BTreeMap;
 
 use quell_engine::{
-    input::{Refusal, Request},
+    input::{HoldScope, Refusal, Request},
     state::{PlanState, Verdict},
 };
 use quell_model::{
     selector::Selector,
-    trust::{PolicySet, TrustRoot, set::SignedSet},
+    trust::{PolicySet, TrustRoot, approvals::Signed, set::SignedSet},
 };
 use world::{Done, World, signing};
 
@@ -244,7 +244,7 @@ fn a_vote_is_a_persons_own_signature_for_this_plan_and_this_choice() {
     world.set("web1", "web", &[("ok", false.into())]);
     world.run("30s");
     let plan = world.plans_in(PlanState::Proposed)[0].clone();
-    let decide = |world: &mut World, signature: Option<String>| {
+    let decide = |world: &mut World, signature: Option<Signed>| {
         let request = Request::Decide {
             plan: plan.id,
             hash: plan.hash,
@@ -263,12 +263,47 @@ fn a_vote_is_a_persons_own_signature_for_this_plan_and_this_choice() {
         ("another plan's", Some(signing::vote("bob", "operator", other, "approve"))),
         ("another choice's", Some(signing::vote("bob", "operator", plan.hash, "reject"))),
         ("another role's", Some(signing::vote("bob", "compliance", plan.hash, "approve"))),
+        ("one that has ended", Some(signing::vote_until("bob", "operator", plan.hash, "approve", world.now))),
+        (
+            "one without an end",
+            Some(Signed { expires: None, ..signing::vote("bob", "operator", plan.hash, "approve") }),
+        ),
     ] {
         assert!(matches!(decide(&mut world, signature), Err(Refusal::Forbidden(_))), "{what}");
     }
     assert_eq!(world.state.plans[&plan.id].state, PlanState::Proposed);
     let own = signing::vote("bob", "operator", plan.hash, "approve");
     decide(&mut world, Some(own)).unwrap();
+    assert_eq!(world.sent().len(), 1, "{}", world.story());
+}
+
+#[test]
+fn a_vote_that_ends_before_its_plan_begins_starts_nothing_and_is_asked_for_again() {
+    let mut world = shop();
+    apply(&mut world, &MANIFESTS.replace("mode: enforce", "mode: propose"), |_| {}).unwrap();
+    world.set("web1", "web", &[("ok", false.into())]);
+    world.run("30s");
+    let plan = world.plans_in(PlanState::Proposed)[0].clone();
+    let vote = |world: &mut World, minutes: i64| {
+        let end = world.now + jiff::SignedDuration::from_mins(minutes);
+        let signature = Some(signing::vote_until("bob", "operator", plan.hash, "approve", end));
+        let (choice, reason) = (None, String::new());
+        let request =
+            Request::Decide { plan: plan.id, hash: plan.hash, choice, reason, approve: true, roles: vec![], signature };
+        world.ask("bob", request)
+    };
+    let (scope, span) = (HoldScope::Hosts(Selector::All), std::time::Duration::from_secs(3_600));
+    world.ask("ada", Request::Hold { scope, span, reason: "a release".to_owned() }).unwrap();
+    vote(&mut world, 30).unwrap();
+    assert_eq!(world.state.plans[&plan.id].state, PlanState::Held);
+    world.run("29m");
+    assert_eq!(world.state.plans[&plan.id].state, PlanState::Held);
+    world.run("2m");
+    let lapsed = &world.state.plans[&plan.id];
+    assert_eq!((lapsed.state, lapsed.votes.len()), (PlanState::Proposed, 0), "{}", world.story());
+    world.run("1h");
+    assert!(world.sent().is_empty(), "{}", world.story());
+    vote(&mut world, 30).unwrap();
     assert_eq!(world.sent().len(), 1, "{}", world.story());
 }
 

@@ -1,7 +1,7 @@
 //! Approve, Deny, Annotate: what people say about plans and incidents.
 
 use quell_engine::{id::IncidentId, input::Request as Wanted};
-use quell_model::digest::Digest;
+use quell_model::{digest::Digest, trust::approvals::Signed};
 use quell_wire::v1::{AnnotateRequest, AnnotateResponse, DecideRequest, DecideResponse};
 use tonic::Status;
 
@@ -9,6 +9,15 @@ use super::{
     argument,
     operator::{Caller, Operators},
 };
+
+/// The signature over a ballot; a client of an older version names no end.
+fn signed(signature: String, expires: &str) -> Result<Option<Signed>, Status> {
+    if signature.is_empty() {
+        return Ok(None);
+    }
+    let expires = if expires.is_empty() { None } else { Some(argument::parse(expires)?) };
+    Ok(Some(Signed { expires, signature }))
+}
 
 impl Operators {
     /// Approves or denies the exact plan that the person saw.
@@ -29,7 +38,7 @@ impl Operators {
         let roles = state.operators.get(&caller.operator.name).map(|row| row.roles.clone()).unwrap_or_default();
         let choice = (!request.choice.is_empty()).then_some(request.choice);
         let reason = argument::note(&request.reason)?;
-        let signature = (!request.signature.is_empty()).then_some(request.signature);
+        let signature = signed(request.signature, &request.expires)?;
         let wanted = Wanted::Decide { plan, hash, choice, reason, approve, roles, signature };
         self.ask(caller.actor, wanted).await?;
         Ok(DecideResponse { plan: self.look(|viewer| viewer.plan_with(plan)) })

@@ -113,6 +113,7 @@ async fn call(
         plan_hash: plan.1.clone(),
         choice: "approve".to_owned(),
         signature: controller.sign("quell-approval.admin", ballot(&plan.1).as_bytes()),
+        expires: BALLOTS_END.to_owned(),
         reason: reason.clone(),
     };
     match method {
@@ -178,9 +179,13 @@ async fn call(
     }
 }
 
+/// Until when what a person signs is good.
+const BALLOTS_END: &str = "2100-01-01T00:00:00Z";
+
 /// What a person signs who approves a plan.
 fn ballot(hash: &str) -> String {
-    Ballot { choice: "approve".to_owned(), plan: hash.parse().unwrap() }.canonical()
+    let expires = BALLOTS_END.parse().unwrap();
+    Ballot { choice: "approve".to_owned(), expires, plan: hash.parse().unwrap() }.canonical()
 }
 
 /// A signed change of the host's labels.

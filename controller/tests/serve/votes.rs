@@ -1,5 +1,6 @@
 //! Votes through the calls that people make: whose counts, for what, and until when.
 
+use jiff::Timestamp;
 use quell_engine::state::{PlanRow, PlanState};
 use quell_link::{
     rpc::operator_service_client::OperatorServiceClient,
@@ -44,6 +45,11 @@ spec: { via: [log] }
 ";
 const NAMESPACE: &str = "quell-approval.compliance";
 
+/// Until when votes are good.
+fn end() -> Timestamp {
+    "2100-01-01T00:00:00Z".parse().unwrap()
+}
+
 /// Somebody with a role and a key that hosts believe for approvals.
 struct Person {
     client: OperatorServiceClient<Channel>,
@@ -53,7 +59,7 @@ struct Person {
 impl Person {
     /// A signature over a ballot.
     fn sign(&self, namespace: &str, choice: &str, plan: Digest) -> String {
-        let ballot = Ballot { choice: choice.to_owned(), plan }.canonical();
+        let ballot = Ballot { choice: choice.to_owned(), expires: end(), plan }.canonical();
         self.key.sign(namespace, ballot.as_bytes()).unwrap()
     }
 
@@ -64,6 +70,7 @@ impl Person {
             plan_hash: plan.hash.to_string(),
             choice: "approve".to_owned(),
             signature,
+            expires: end().to_string(),
             reason: "seen".to_owned(),
         };
         self.client.approve(request).await.map(drop)
@@ -141,7 +148,7 @@ async fn the_vote_of_somebody_who_was_revoked_does_not_count() {
     nina.approves(&plan).await.unwrap();
     let order = command(&mut agent).await;
     assert_eq!(order.plan_id, plan.id.to_string());
-    assert_eq!(order.approvals.len(), 2, "agents are shown the votes that count");
+    assert_eq!(order.votes.len(), 2, "agents are shown the votes that count");
     controller.stop().await.unwrap();
 }
 
@@ -232,12 +239,13 @@ async fn who_asked_for_a_run_cannot_approve_it() {
     let run = controller.signed(&Run::new("r-1".to_owned(), "exec".to_owned(), with, Selector::All));
     admin.run(run).await.unwrap();
     let plan = controller.decider.state().plans.values().next().unwrap().as_ref().clone();
-    let ballot = Ballot { choice: "approve".to_owned(), plan: plan.hash }.canonical();
+    let ballot = Ballot { choice: "approve".to_owned(), expires: end(), plan: plan.hash }.canonical();
     let request = DecideRequest {
         plan: plan.id.to_string(),
         plan_hash: plan.hash.to_string(),
         choice: "approve".to_owned(),
         signature: controller.sign("quell-approval.operator", ballot.as_bytes()),
+        expires: end().to_string(),
         reason: "it is mine".to_owned(),
     };
     let refused = admin.approve(request).await.unwrap_err();

@@ -9,7 +9,7 @@ use quell_model::{
     manifest::{self, File},
     name::FullName,
     trust::{
-        approvals::Ballot,
+        approvals::{Ballot, Signed},
         root::TrustRoot,
         run::Run,
         set::{PolicySet, SignedSet},
@@ -104,8 +104,10 @@ pub(crate) fn answer(person: &str, plan: &PlanRow, approve: bool) -> Request {
     let needs = plan.needs.as_ref();
     let role = needs.map_or("operator", |needs| needs.role.as_str());
     let choice = needs.and_then(|needs| needs.choices.first()).map_or("approve", String::as_str);
-    let ballot = Ballot { plan: plan.hash, choice: choice.to_owned() };
+    let expires = needs.map_or(Timestamp::MAX, |needs| needs.expires);
+    let ballot = Ballot { plan: plan.hash, expires, choice: choice.to_owned() };
     let signature = sign(person, &format!("quell-approval.{role}"), ballot.canonical().as_bytes());
+    let signed = Signed { expires: Some(expires), signature };
     Request::Decide {
         plan: plan.id,
         hash: plan.hash,
@@ -113,7 +115,7 @@ pub(crate) fn answer(person: &str, plan: &PlanRow, approve: bool) -> Request {
         reason: "seen".to_owned(),
         approve,
         roles: ROLES.map(str::to_owned).to_vec(),
-        signature: approve.then_some(signature),
+        signature: approve.then_some(signed),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
+use jiff::{SignedDuration, Timestamp};
 use quell_link::profile::Profile;
 use quell_model::{
     digest::Digest,
@@ -154,8 +155,10 @@ impl Order {
         let plan = Digest::of(&command.plan);
         command.plan_hash = plan.0.to_vec();
         if let (Some(choice), Some(vote)) = (self.approval, self.voter) {
-            let ballot = Ballot { choice: choice.clone(), plan }.canonical();
-            command.approvals = vec![vote(ballot.as_bytes())];
+            let expires = Timestamp::now() + SignedDuration::from_hours(1);
+            let ballot = Ballot { choice: choice.clone(), expires, plan }.canonical();
+            let signature = vote(ballot.as_bytes());
+            command.votes = vec![v1::SignedVote { signature, expires: expires.to_string() }];
             command.choice = choice;
         }
         let signatures = self.signer.map_or(self.set.signatures, |sign| vec![sign(&self.set.bytes)]);

@@ -68,6 +68,8 @@ struct Order {
     /// Who approves, in which namespace.
     votes: Vec<(&'static Person, &'static str)>,
     choice: &'static str,
+    /// Until when the votes are good.
+    votes_end: Timestamp,
     command: v1::Command,
 }
 
@@ -145,6 +147,7 @@ impl Shop {
             },
             votes: Vec::new(),
             choice: "",
+            votes_end: Timestamp::now() + SignedDuration::from_hours(1),
             command,
         }
     }
@@ -226,10 +229,13 @@ impl Order {
         let manifests: Vec<&str> = self.manifests.iter().map(String::as_str).collect();
         let authority = office::authority(&self.set, self.namespace, &self.signers, &manifests);
         let plan = Digest::of(self.plan.canonical().as_bytes());
-        let ballot = Ballot { choice: self.choice.to_owned(), plan }.canonical();
+        let ballot = Ballot { choice: self.choice.to_owned(), expires: self.votes_end, plan }.canonical();
         let mut command = office::planned(self.command, &self.plan);
-        let sign = |(person, namespace): &(&Person, &str)| person.sign(namespace, ballot.as_bytes());
-        command.approvals = self.votes.iter().map(sign).collect();
+        let sign = |(person, namespace): &(&Person, &str)| v1::SignedVote {
+            signature: person.sign(namespace, ballot.as_bytes()),
+            expires: self.votes_end.to_string(),
+        };
+        command.votes = self.votes.iter().map(sign).collect();
         command.choice = self.choice.to_owned();
         command.authority = Some(authority);
         command
@@ -446,9 +452,20 @@ async fn an_approval_counts_by_role_plan_and_choice() {
     let rejected = shop.order("rejected", "careful").approved(&OFFICE.noor, role).edit(|order| order.choice = "reject");
     shop.refuses(rejected, "is not approved").await;
     let other = shop.order("other", "careful").approved(&OFFICE.noor, role).seal();
-    let borrowed =
-        v1::Command { approvals: other.approvals, choice: other.choice, ..shop.order("borrowed", "careful").seal() };
+    let borrowed = v1::Command { votes: other.votes, choice: other.choice, ..shop.order("borrowed", "careful").seal() };
     shop.refuses_as_it_is(borrowed, "have been changed").await;
+    let ended = shop.order("ended", "careful").approved(&OFFICE.noor, role);
+    let ended = ended.edit(|order| order.votes_end = Timestamp::now() - SignedDuration::from_secs(1)).seal();
+    shop.refuses_as_it_is(ended.clone(), "the vote was good until").await;
+    let longer = |expires: String| {
+        let votes =
+            ended.votes.iter().map(|vote| v1::SignedVote { expires: expires.clone(), ..vote.clone() }).collect();
+        v1::Command { votes, idempotency_key: "longer".to_owned(), ..ended.clone() }
+    };
+    let later = longer((Timestamp::now() + SignedDuration::from_hours(1)).to_string());
+    shop.refuses_as_it_is(later, "have been changed").await;
+    let endless = v1::Command { idempotency_key: "endless".to_owned(), ..longer(String::new()) };
+    shop.refuses_as_it_is(endless, "does not say until when").await;
     let good = shop.order("good", "careful").approved(&OFFICE.noor, role);
     shop.succeeds(good).await;
     // The end of a plan that was begun here needs none any more; that of any other is a step like the rest.

@@ -275,4 +275,14 @@ pub struct Vote {
     /// SSHSIG signature over the ballot, armoured, where it was signed.
     #[serde(default)]
     pub signature: Option<String>,
+    /// Until when what was signed is good. Signatures of older versions have no end, and count no more.
+    #[serde(default)]
+    pub expires: Option<Timestamp>,
+}
+
+impl Vote {
+    /// Whether it still counts: what is signed does so until its end, as on the hosts.
+    pub fn stands(&self, now: Timestamp) -> bool {
+        self.denied || self.signature.is_none() || self.expires.is_some_and(|end| now < end)
+    }
 }

@@ -39,7 +39,7 @@ use quell_model::{
     plan::ExactPlan,
     probe::ProbeKey,
     selector::Selector,
-    trust::run::Run,
+    trust::{approvals::Signed, run::Run},
     value::{Fields, Truth, Value},
 };
 
@@ -577,7 +577,7 @@ impl World {
     }
 
     /// A person's signature for a choice (absent: the first) about a plan as it stands.
-    pub fn sign_vote(&self, person: &str, plan: PlanId, choice: Option<&str>) -> String {
+    pub fn sign_vote(&self, person: &str, plan: PlanId, choice: Option<&str>) -> Signed {
         let row = self.state.plans.get(&plan);
         let needs = row.and_then(|row| row.needs.as_ref());
         let role = needs.map_or("operator", |needs| needs.role.as_str());

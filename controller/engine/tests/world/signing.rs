@@ -9,7 +9,7 @@ use quell_model::{
     manifest,
     name::{FullName, HostName},
     trust::{
-        approvals::Ballot,
+        approvals::{Ballot, Signed},
         labels::LabelChange,
         root::TrustRoot,
         run::Run,
@@ -123,7 +123,13 @@ pub fn relabel(person: &str, state: &State, name: &str, labels: &[(&str, &str)])
 }
 
 /// A person's signed vote.
-pub fn vote(person: &str, role: &str, plan: Digest, choice: &str) -> String {
-    let ballot = Ballot { plan, choice: choice.to_owned() };
-    sign(person, &format!("quell-approval.{role}"), ballot.canonical().as_bytes())
+pub fn vote(person: &str, role: &str, plan: Digest, choice: &str) -> Signed {
+    vote_until(person, role, plan, choice, "2100-01-01T00:00:00Z".parse().expect("a time"))
+}
+
+/// A person's signed vote that is good until then.
+pub fn vote_until(person: &str, role: &str, plan: Digest, choice: &str, expires: Timestamp) -> Signed {
+    let ballot = Ballot { plan, expires, choice: choice.to_owned() };
+    let signature = sign(person, &format!("quell-approval.{role}"), ballot.canonical().as_bytes());
+    Signed { expires: Some(expires), signature }
 }

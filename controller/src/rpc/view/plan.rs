@@ -60,6 +60,7 @@ impl Viewer<'_> {
             role: asked.map(|needs| needs.role.clone()),
             canonical: row.canonical.clone(),
             offers: asked.map(offers).unwrap_or_default(),
+            decide_by: asked.map(|needs| time(needs.expires)),
         }
     }
 }

@@ -161,6 +161,7 @@ fn a_plan_says_what_its_approval_still_needs() {
         reason: String::new(),
         denied,
         signature: None,
+        expires: None,
     };
     plan.votes = vec![vote(false)];
     state.plans.insert(PlanId(7), Arc::new(plan));

@@ -1,8 +1,8 @@
 //! Approvals: what people sign to let one exact plan be carried out.
 //!
-//! What is signed, in namespace `quell-approval.ROLE`, is the canonical JSON `{"choice":…,"plan":…}`: one of the choices
-//! of the policy's rule, and the plan's hash in hexadecimal. So a vote is for that plan, those hosts and those values,
-//! and for no other.
+//! What is signed, in namespace `quell-approval.ROLE`, is the canonical JSON `{"choice":…,"expires":…,"plan":…}`: one of
+//! the choices of the policy's rule, until when it is good, and the plan's hash in hexadecimal. So a vote is for that
+//! plan, those hosts and those values, and for no other; and whoever keeps it back cannot use it later.
 
 use jiff::{Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,8 @@ const MOST: usize = 128;
 pub struct Ballot {
     /// One of the choices of the rule.
     pub choice: String,
+    /// From when on no host begins anything by it.
+    pub expires: Timestamp,
     /// The hash of the plan.
     pub plan: Digest,
 }
@@ -37,14 +39,22 @@ impl Ballot {
     }
 }
 
-/// A signed vote, as it is stored and sent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+/// A signature over a [`Ballot`], with what of it is not known otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    /// Until when the ballot is good; absent: it was made before ballots had an end, and counts for nobody.
+    pub expires: Option<Timestamp>,
+    /// The armoured signature.
+    pub signature: String,
+}
+
+/// A signed vote.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vote {
     /// What was chosen.
     pub choice: String,
-    /// An armoured signature over the [`Ballot`].
-    pub signature: String,
+    /// The signature for it.
+    pub signed: Signed,
 }
 
 /// Who is asked about a plan.
@@ -74,11 +84,16 @@ pub fn count(
     if votes.len() > MOST {
         return Err(Denied::TooMany { what: "votes", found: votes.len(), most: MOST });
     }
-    let ballot = Ballot { choice: choice.to_owned(), plan: question.plan }.canonical();
     let namespace = approval_namespace(question.role);
+    let verify = |signed: &Signed| {
+        let expires = signed.expires.ok_or(signers::Refused::Endless)?;
+        let ballot = Ballot { choice: choice.to_owned(), expires, plan: question.plan }.canonical();
+        let signer = root.signers().verify(&namespace, ballot.as_bytes(), &signed.signature, now, zone)?;
+        if now < expires { Ok(signer) } else { Err(signers::Refused::Over { expires, now }) }
+    };
     let (mut people, mut refused) = (Vec::new(), Vec::new());
     for vote in votes.iter().filter(|vote| vote.choice == choice) {
-        match root.signers().verify(&namespace, ballot.as_bytes(), &vote.signature, now, zone) {
+        match verify(&vote.signed) {
             Ok(signer) => people.push(signer),
             Err(why) => refused.push(why),
         }

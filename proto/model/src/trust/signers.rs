@@ -82,6 +82,17 @@ pub enum Refused {
         /// The last line that names the key.
         line: u32,
     },
+    /// What was signed is a ballot without an end.
+    #[error("the vote does not say until when it is good: give it again, with a newer quell")]
+    Endless,
+    /// What was signed is a ballot that has ended.
+    #[error("the vote was good until {expires:.0}, and it is {now:.0}: give it again")]
+    Over {
+        /// Its end.
+        expires: Timestamp,
+        /// The moment.
+        now: Timestamp,
+    },
     /// The line has patterns only.
     #[error("line {line} of allowed_signers has patterns only, and key {key} is nobody's in particular: write a name")]
     Nameless {

@@ -5,13 +5,13 @@ use quell_model::{
     digest::Digest,
     trust::{
         Denied,
-        approvals::{Question, count},
+        approvals::{Question, Vote, count},
     },
 };
 
 use super::{
     commands::denied,
-    world::{Case, Person, ann, believed, bob, cat, eve},
+    world::{Case, NOW, Person, VOTES_END, ann, believed, bob, cat, eve},
 };
 
 /// A role and a choice.
@@ -101,6 +101,26 @@ fn a_condition_is_passed_on_to_who_can_judge_it() {
     let warrant = case.authorize().unwrap();
     assert!(warrant.conditional_approval.is_none());
     assert_eq!(warrant.choice.as_deref(), Some("approve"));
+}
+
+#[test]
+fn a_vote_ends_when_it_says_and_says_so_under_its_signature() {
+    let case = Case::new().rung("careful");
+    let evidence = case.evidence();
+    let votes = [ann(), bob()].map(|person| person.vote("compliance", "now", evidence.plan_hash));
+    let at =
+        |now: &str, votes: &[Vote]| Case { now: now.parse().unwrap(), ..case.clone() }.authorize_with(&evidence, votes);
+    at("2026-11-27T17:59:59Z", &votes).unwrap();
+    let refused = at(VOTES_END, &votes).unwrap_err().to_string();
+    assert!(refused.contains("the vote was good until 2026-11-27T18:00:00Z"), "{refused}");
+    let mut longer = votes.clone();
+    longer[0].signed.expires = Some("2026-12-27T18:00:00Z".parse().unwrap());
+    denied!(at(NOW, &longer), Denied::NotApproved { .. });
+    // As they were made before votes had an end.
+    let mut endless = votes;
+    endless[0].signed.expires = None;
+    let refused = at(NOW, &endless).unwrap_err().to_string();
+    assert!(refused.contains("does not say until when"), "{refused}");
 }
 
 #[test]

@@ -70,7 +70,9 @@ fn an_order_keeps_its_rules() {
 }
 
 #[test]
-fn a_ballot_is_two_words() {
-    let ballot = Ballot { choice: "clear".to_owned(), plan: Digest([0x0f; 32]) };
-    assert_eq!(ballot.canonical(), format!(r#"{{"choice":"clear","plan":"{}"}}"#, "0f".repeat(32)));
+fn a_ballot_is_three_words() {
+    let expires = "2026-11-27T18:00:00Z".parse().unwrap();
+    let ballot = Ballot { choice: "clear".to_owned(), expires, plan: Digest([0x0f; 32]) };
+    let text = format!(r#"{{"choice":"clear","expires":"2026-11-27T18:00:00Z","plan":"{}"}}"#, "0f".repeat(32));
+    assert_eq!(ballot.canonical(), text);
 }

@@ -88,7 +88,7 @@ proptest! {
         let evidence = case.evidence();
         let mut votes: Vec<_> =
             case.votes.iter().map(|(who, role, choice)| who.vote(role, choice, evidence.plan_hash)).collect();
-        if flip(&mut votes[which].signature, at, bit) {
+        if flip(&mut votes[which].signed.signature, at, bit) {
             prop_assert!(case.authorize_with(&evidence, &votes).is_err());
         }
     }

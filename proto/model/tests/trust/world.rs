@@ -13,7 +13,7 @@ use quell_model::{
     trust::{
         Authority, Belief, Believed, Denied, NAMESPACE_POLICY, Order, PolicySet, SignedSet, TrustRoot, Warrant,
         approval_namespace,
-        approvals::{Ballot, Vote},
+        approvals::{Ballot, Signed, Vote},
         authorize,
         run::Run,
     },
@@ -23,6 +23,8 @@ use serde_json::{Map, json};
 use ssh_key::{HashAlg, LineEnding, PrivateKey, private::Ed25519Keypair};
 
 pub(crate) const NOW: &str = "2026-11-27T12:00:00Z";
+/// Until when votes are good.
+pub(crate) const VOTES_END: &str = "2026-11-27T18:00:00Z";
 const MANIFESTS: &str = include_str!("policy.yaml");
 static UTC: TimeZone = TimeZone::UTC;
 
@@ -49,9 +51,10 @@ impl Person {
     }
 
     pub(crate) fn vote(&self, role: &str, choice: &str, plan: Digest) -> Vote {
-        let ballot = Ballot { choice: choice.to_owned(), plan };
+        let expires = VOTES_END.parse().unwrap();
+        let ballot = Ballot { choice: choice.to_owned(), expires, plan };
         let signature = self.sign(&approval_namespace(role), ballot.canonical().as_bytes());
-        Vote { choice: choice.to_owned(), signature }
+        Vote { choice: choice.to_owned(), signed: Signed { expires: Some(expires), signature } }
     }
 }
 

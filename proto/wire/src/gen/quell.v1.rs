@@ -456,7 +456,7 @@ pub struct Authority {
 /// One order to one agent.
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Command {
     /// "cmd-17": for people and logs.
     #[prost(string, tag = "1")]
@@ -494,9 +494,6 @@ pub struct Command {
     /// What stands behind the command.
     #[prost(message, optional, tag = "12")]
     pub authority: ::core::option::Option<Authority>,
-    /// Approvals given to the plan: SSHSIG signatures over the ballot (plan hash and choice), armoured.
-    #[prost(string, repeated, tag = "13")]
-    pub approvals: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// For logs and journals: incident ("inc-42") and plan ("plan-7").
     #[prost(string, tag = "14")]
     pub incident_id: ::prost::alloc::string::String,
@@ -521,6 +518,21 @@ pub struct Command {
     /// controller that does not say.
     #[prost(string, tag = "21")]
     pub host: ::prost::alloc::string::String,
+    /// Approvals given to the plan.
+    #[prost(message, repeated, tag = "22")]
+    pub votes: ::prost::alloc::vec::Vec<SignedVote>,
+}
+/// A signed vote for a plan.
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SignedVote {
+    /// SSHSIG signature over the ballot (plan hash, choice and end) in "quell-approval.ROLE", armoured.
+    #[prost(string, tag = "1")]
+    pub signature: ::prost::alloc::string::String,
+    /// The end of the ballot, as it is signed: RFC 3339, UTC. Afterwards no agent begins anything by it.
+    #[prost(string, tag = "2")]
+    pub expires: ::prost::alloc::string::String,
 }
 /// Do not begin the command; if it runs, stop it where the action can be stopped.
 #[derive(serde::Serialize)]
@@ -1022,6 +1034,9 @@ pub struct PlanView {
     /// What each of the choices does, in their order.
     #[prost(message, repeated, tag = "22")]
     pub offers: ::prost::alloc::vec::Vec<ChoiceView>,
+    /// When the question falls, while it waits for an approval.
+    #[prost(string, optional, tag = "23")]
+    pub decide_by: ::core::option::Option<::prost::alloc::string::String>,
 }
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -1632,9 +1647,12 @@ pub struct DecideRequest {
     /// The plan's hash as the operator saw it, hexadecimal; refused when it differs.
     #[prost(string, tag = "4")]
     pub plan_hash: ::prost::alloc::string::String,
-    /// SSHSIG signature over the ballot (plan hash and choice) in "quell-approval.ROLE", armoured; empty: not signed.
+    /// SSHSIG signature over the ballot (plan hash, choice and end) in "quell-approval.ROLE", armoured; empty: not signed.
     #[prost(string, tag = "5")]
     pub signature: ::prost::alloc::string::String,
+    /// The end of the ballot, as it is signed: RFC 3339, UTC.
+    #[prost(string, tag = "6")]
+    pub expires: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
