@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use quell_agent::{agent, config, data_dir};
+use quell_agent::{agent, config, data_dir, own_file};
 use quell_link::client;
 
 /// What was typed or written is wrong.
@@ -50,7 +50,9 @@ fn code_of(error: &(dyn std::error::Error + 'static)) -> Option<u8> {
 
 fn of_config(error: &config::Error) -> u8 {
     match error {
-        config::Error::Syntax { .. } | config::Error::Invalid { .. } => USAGE,
+        config::Error::Syntax { .. }
+        | config::Error::Invalid { .. }
+        | config::Error::File(own_file::Error::NotText { .. }) => USAGE,
         _ => 1,
     }
 }

@@ -36,6 +36,14 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// It is no text.
+    #[error("{path} is not text, from its byte {byte} on; correct the file")]
+    NotText {
+        /// The file.
+        path: PathBuf,
+        /// The first byte that is none, from 0.
+        byte: usize,
+    },
 }
 
 /// Reads such a file; absent when there is none.
@@ -57,9 +65,10 @@ pub fn read(path: &Path) -> Result<Option<String>, Error> {
     if metadata.len() > MAXIMUM_BYTES {
         return Err(Error::TooLarge { path: path.to_owned() });
     }
-    let mut text = String::new();
-    file.read_to_string(&mut text).map_err(failed)?;
-    Ok(Some(text))
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(failed)?;
+    let text = String::from_utf8(bytes);
+    text.map(Some).map_err(|error| Error::NotText { path: path.to_owned(), byte: error.utf8_error().valid_up_to() })
 }
 
 /// Line and column, from 1, of a byte of a text.
