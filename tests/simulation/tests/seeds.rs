@@ -18,6 +18,9 @@ fn whatever_goes_wrong_the_rules_hold() {
     assert!(effects > 60, "{effects} effects in all: hardly anything was done, so this says little");
 }
 
+/// Seeds that found what few do, tried first; a change of the engine makes other histories of them.
+const FOUND_IT_BEFORE: [u64; 2] = [135, 217];
+
 #[test]
 fn what_is_broken_on_purpose_is_found() {
     for broken in Broken::ALL {
@@ -25,7 +28,8 @@ fn what_is_broken_on_purpose_is_found() {
             let plan = Plan { replays: seed.is_multiple_of(2), broken: Some(broken), ..Plan::of(seed) };
             !run(plan).violations.is_empty()
         };
-        assert!((1..=60).any(fails), "sixty seeds did not find that {broken:?} is broken");
+        let found = FOUND_IT_BEFORE.into_iter().chain(1..=300).any(fails);
+        assert!(found, "three hundred seeds did not find that {broken:?} is broken");
     }
 }
 
