@@ -26,7 +26,7 @@ fn parse(text: &str) -> Result<Vec<Parsed>, Vec<manifest::Error>> {
 
 fn stays_the_same(parsed: &Parsed) {
     let text = &parsed.canonical;
-    let json = serde_json::from_str(text).expect("canonical text is JSON");
+    let json: serde_json::Value = serde_json::from_str(text).expect("canonical text is JSON");
     assert_eq!(&canonical(&json), text, "canonical text is not canonical");
     assert_eq!(parsed.manifest.digest(), Digest::of(text.as_bytes()), "the digest is of other bytes: {text}");
 
