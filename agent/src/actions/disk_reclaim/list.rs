@@ -6,19 +6,16 @@
 use std::path::Path;
 
 use jiff::Timestamp;
-use quell_model::action::DiskReclaim;
+use quell_model::{
+    action::DiskReclaim,
+    preview::{MOST_BYTES, MOST_ITEMS},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     actions::{Item, Preview},
     files::{Directory, Entry, Error, Found},
 };
-
-/// Most files of one list: it has to be read by the people who approve it.
-const MOST_FILES: usize = 200;
-
-/// Most bytes of text of one list, for the same reason.
-const MOST_TEXT: usize = 16 << 10;
 
 /// Files that a note names one by one.
 const MOST_NAMED: usize = 10;
@@ -130,9 +127,9 @@ impl List {
             let item = file.item(directory);
             total = total.saturating_add(file.size);
             text += item.verb.len() + item.object.len() + item.detail.len();
-            text <= MOST_TEXT && max_total.is_none_or(|most| total <= most)
+            text <= MOST_BYTES && max_total.is_none_or(|most| total <= most)
         };
-        let count = self.files.iter().take(MOST_FILES).take_while(fits).count();
+        let count = self.files.iter().take(MOST_ITEMS).take_while(fits).count();
         self.more = self.files.len() - count;
         self.files.truncate(count);
     }
@@ -221,7 +218,7 @@ mod tests {
             list.bound(Path::new("/d"), most);
             (list.files.len(), list.more, list.preview(Path::new("/d")).note)
         };
-        assert_eq!((bound(None).0, bound(None).1), (MOST_FILES, 300 - MOST_FILES));
+        assert_eq!((bound(None).0, bound(None).1), (MOST_ITEMS, 300 - MOST_ITEMS));
         assert_eq!((bound(Some(35)).0, bound(Some(35)).1), (3, 297));
         assert!(bound(Some(35)).2.starts_with("297 more may go"), "{}", bound(Some(35)).2);
         assert_eq!((bound(Some(9)).0, bound(Some(9)).1), (0, 300));

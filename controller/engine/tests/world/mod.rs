@@ -15,31 +15,25 @@
 
 mod everything;
 mod fleet;
+mod people;
 mod shop;
 pub mod signing;
+mod told;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::Timestamp;
 use quell_engine::{
-    Actor, Change, Effect, Explanation, Input, State, Step, Windows, check,
-    id::{CommandId, IncidentId, PlanId},
+    Actor, Change, Effect, Input, State, Step, Windows, check,
+    id::{CommandId, PlanId},
     input::{Hello, Refusal, Reply, Request, Sample, WhyQuestion},
-    state::{
-        CommandRow, CommandState, IncidentRow, Message, Outcome, OutcomeKind, PlanRow, PlanState, Preview,
-        SignedDocument, TrustRow,
-    },
+    state::{CommandRow, Message, Outcome, OutcomeKind, PlanRow, Preview, SignedDocument, TrustRow},
 };
 use quell_model::{
     digest::Digest,
-    name::{FullName, HostName},
+    name::HostName,
     plan::ExactPlan,
     probe::ProbeKey,
-    selector::Selector,
-    trust::{approvals::Signed, run::Run},
     value::{Fields, Truth, Value},
 };
 
@@ -550,204 +544,6 @@ impl World {
             self.schedule(self.now + Duration::from_secs(1), Event::Reconnect(host.clone()));
         }
         self.step(Input::Started { restored: false });
-    }
-
-    /// A person asks for something.
-    pub fn ask(&mut self, person: &str, request: Request) -> Result<Reply, Refusal> {
-        self.step(Input::Request { actor: Actor::Person(person.to_owned()), request: Box::new(request) })
-            .expect("a request is answered")
-    }
-
-    /// A person approves a plan as it stands.
-    pub fn approve(&mut self, person: &str, roles: &[&str], plan: PlanId) -> Result<Reply, Refusal> {
-        self.decide(person, roles, plan, true)
-    }
-
-    /// A person denies a plan.
-    pub fn deny(&mut self, person: &str, roles: &[&str], plan: PlanId) -> Result<Reply, Refusal> {
-        self.decide(person, roles, plan, false)
-    }
-
-    fn decide(&mut self, person: &str, roles: &[&str], plan: PlanId, approve: bool) -> Result<Reply, Refusal> {
-        let hash = self.state.plans.get(&plan).map(|row| row.hash).unwrap_or_default();
-        let roles = roles.iter().map(|role| (*role).to_owned()).collect();
-        let signature = approve.then(|| self.sign_vote(person, plan, None));
-        let reason = "seen".to_owned();
-        self.ask(person, Request::Decide { plan, hash, choice: None, reason, approve, roles, signature })
-    }
-
-    /// A person's signature for a choice (absent: the first) about a plan as it stands.
-    pub fn sign_vote(&self, person: &str, plan: PlanId, choice: Option<&str>) -> Signed {
-        let row = self.state.plans.get(&plan);
-        let needs = row.and_then(|row| row.needs.as_ref());
-        let role = needs.map_or("operator", |needs| needs.role.as_str());
-        let first = needs.and_then(|needs| needs.choices.first()).map_or("approve", String::as_str);
-        signing::vote(person, role, row.map(|row| row.hash).unwrap_or_default(), choice.unwrap_or(first))
-    }
-
-    /// A person's run of an action, to be signed; its identifier is new.
-    pub fn a_run(&mut self, action: &str, hosts: Selector, with: serde_json::Value) -> Run {
-        self.count += 1;
-        let serde_json::Value::Object(with) = with else {
-            return Run::new(format!("run-{}", self.count), action.to_owned(), serde_json::Map::new(), hosts);
-        };
-        Run::new(format!("run-{}", self.count), action.to_owned(), with, hosts)
-    }
-
-    /// A person signs a run and asks for it.
-    pub fn run_by(&mut self, person: &str, run: Run) -> Result<Reply, Refusal> {
-        let request = signing::order(person, &self.state, self.now, run);
-        self.ask(person, request)
-    }
-
-    /// Why a policy does what it does, worst target first.
-    pub fn why(&self, policy: &str) -> Vec<Explanation> {
-        let question = WhyQuestion { policy: format!("plants/{policy}").parse().unwrap(), target: None };
-        quell_engine::explain(&self.windows, &self.state, self.now, &question)
-    }
-
-    /// The records of these kinds, one a line, with the shop's time of day.
-    pub fn tell(&self, kinds: &[&str]) -> String {
-        let zone = TimeZone::get(SHOP_ZONE).unwrap();
-        let wanted = self.records.iter().filter(|record| kinds.is_empty() || kinds.contains(&record.kind));
-        let lines = wanted.map(|record| {
-            let time = record.time.to_zoned(zone.clone()).strftime("%H:%M:%S").to_string();
-            format!("{time} {} {}", record.kind, record.text)
-        });
-        lines.collect::<Vec<_>>().join("\n")
-    }
-
-    /// The story that people would read: what was seen, decided, held, done and told.
-    pub fn story(&self) -> String {
-        self.tell(&[
-            "alertPending",
-            "alertFiring",
-            "alertResolved",
-            "incidentOpened",
-            "incidentJoined",
-            "incidentHeld",
-            "incidentInhibited",
-            "incidentRelapsed",
-            "incidentResolved",
-            "rungSkipped",
-            "planMade",
-            "planPreviewed",
-            "planHeld",
-            "planStarted",
-            "planActed",
-            "planUndone",
-            "planEnded",
-            "planApproved",
-            "planDenied",
-            "planCancelled",
-            "voteGiven",
-            "voteVoided",
-            "approvalAsked",
-            "commandSent",
-            "commandEnded",
-            "commandResent",
-            "messageMade",
-            "messageSilenced",
-            "escalated",
-            "breakerTripped",
-            "breakerReset",
-            "alertCalmed",
-            "runSkipped",
-            "hostSilent",
-            "hostHeard",
-            "hostDisconnected",
-            "started",
-            "holdMade",
-            "holdsEnded",
-        ])
-    }
-
-    /// The messages that reached people, one a line: contact and subject.
-    pub fn told(&self) -> Vec<String> {
-        self.messages.iter().map(|message| format!("{}: {}", message.contact.name, message.subject)).collect()
-    }
-
-    /// Open incidents.
-    pub fn open(&self) -> Vec<&IncidentRow> {
-        self.state.live.incidents.iter().filter_map(|id| self.state.incidents.get(id)).map(AsRef::as_ref).collect()
-    }
-
-    /// An incident.
-    pub fn incident(&self, number: u64) -> &IncidentRow {
-        self.state
-            .incidents
-            .get(&IncidentId(number))
-            .unwrap_or_else(|| panic!("there is no inc-{number}\n{}", self.story()))
-    }
-
-    /// All plans.
-    pub fn plans(&self) -> Vec<&PlanRow> {
-        self.state.plans.values().map(AsRef::as_ref).collect()
-    }
-
-    /// Plans in a state.
-    pub fn plans_in(&self, state: PlanState) -> Vec<&PlanRow> {
-        self.plans().into_iter().filter(|plan| plan.state == state).collect()
-    }
-
-    /// Commands that were sent, in order: time of day, action, host.
-    pub fn sent(&self) -> Vec<String> {
-        let zone = TimeZone::get(SHOP_ZONE).unwrap();
-        let mut sent: Vec<&CommandRow> =
-            self.state.commands.values().map(AsRef::as_ref).filter(|command| command.sent_at.is_some()).collect();
-        sent.sort_by_key(|command| (command.sent_at, command.id));
-        let line = |command: &&CommandRow| {
-            let time = command.sent_at.unwrap().to_zoned(zone.clone()).strftime("%H:%M:%S").to_string();
-            format!("{time} {} {}", command.action, command.host)
-        };
-        sent.iter().map(line).collect()
-    }
-
-    /// How often each idempotency key was carried out on some host: never more than once.
-    pub fn effects(&self) -> BTreeMap<String, usize> {
-        let mut effects = BTreeMap::new();
-        for key in self.agents.values().flat_map(|agent| &agent.effects) {
-            *effects.entry(key.clone()).or_default() += 1;
-        }
-        effects
-    }
-
-    /// The kinds of outcome of a plan's commands by host.
-    pub fn outcomes(&self, plan: PlanId) -> BTreeMap<String, OutcomeKind> {
-        let commands =
-            self.state.commands.values().filter(|command| command.plan == plan && command.state == CommandState::Ended);
-        commands.filter_map(|command| Some((command.host.to_string(), command.outcome.as_ref()?.kind))).collect()
-    }
-
-    /// Applies manifests written in YAML.
-    pub fn apply(&mut self, yaml: &str) {
-        self.put(canonical(yaml), Vec::new());
-    }
-
-    fn put(&mut self, put: Vec<String>, remove: Vec<(String, FullName)>) {
-        let request = signing::apply("admin", &self.state, self.now, put, remove);
-        self.ask("admin", request).unwrap();
-    }
-
-    /// Removes a manifest.
-    pub fn remove(&mut self, kind: &str, name: &str) {
-        let name: FullName = format!("plants/{name}").parse().unwrap();
-        self.put(Vec::new(), vec![(kind.to_owned(), name)]);
-    }
-
-    /// Applies the shop's own policies, with some of their values set otherwise.
-    pub fn apply_shop(&mut self, set: &[(&str, &str)]) {
-        self.apply_files(&["calendars", "contacts", "services", "monitoring", "storage", "orders", "dns"], set);
-    }
-
-    /// Applies some of the shop's files.
-    pub fn apply_files(&mut self, files: &[&str], set: &[(&str, &str)]) {
-        self.put(shop::files(files, set), Vec::new());
-    }
-
-    /// The kinds of the records, each once.
-    pub fn kinds(&self) -> BTreeSet<&'static str> {
-        self.records.iter().map(|record| record.kind).collect()
     }
 }
 
