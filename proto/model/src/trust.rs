@@ -19,6 +19,7 @@
 //! | `quell-limits` | ceilings over all policies of a namespace |
 
 pub mod approvals;
+mod arithmetic;
 pub mod authorize;
 mod denied;
 pub(crate) mod document;

@@ -24,7 +24,7 @@ const KINDS: [&str; 9] = [
     "sk-ssh-ed25519@openssh.com",
     "sk-ecdsa-sha2-nistp256@openssh.com",
 ];
-/// Lengths of RSA keys that are taken, in bits: weaker ones are not safe, longer ones the library does not read.
+/// Lengths of RSA keys that are taken, in bits: weaker ones are not safe, longer ones only slow.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2_048..=4_096;
 
 /// A line that means somebody.

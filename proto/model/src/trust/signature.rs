@@ -4,10 +4,9 @@
 //! the reserved field, which `ssh-keygen` does not look at, is empty. So no byte of a signature can change unnoticed.
 
 use base64::Engine as _;
-use p521::ecdsa::signature::Verifier as _;
-use ssh_key::{Algorithm, EcdsaCurve, HashAlg, LineEnding, SshSig, public::KeyData};
+use ssh_key::{HashAlg, LineEnding, SshSig, public::KeyData};
 
-use super::line::unarmour;
+use super::{arithmetic, line::unarmour};
 
 const BEGIN: &str = "-----BEGIN SSH SIGNATURE-----";
 const END: &str = "-----END SSH SIGNATURE-----";
@@ -92,19 +91,7 @@ impl Signature {
             return Err(Fault::Namespace { found: self.namespace().to_owned(), wanted: namespace.to_owned() });
         }
         let signed = SshSig::signed_data(namespace, self.inner.hash_alg(), message).map_err(|_| Fault::Wrong)?;
-        let signature = self.inner.signature();
-        match self.key() {
-            KeyData::Ecdsa(key) if key.curve() == EcdsaCurve::NistP521 => {
-                let is_p521 = signature.algorithm() == Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 };
-                let fits = is_p521 && verify_p521(key.as_sec1_bytes(), &signed, signature.as_bytes()).is_some();
-                fits.then_some(()).ok_or(Fault::Wrong)
-            }
-            // A key's own kind is the kind of its signatures, save for RSA, where the library looks at the hash.
-            key if key.is_rsa() || signature.algorithm() == key.algorithm() => {
-                key.verify(&signed, signature).map_err(|_| Fault::Wrong)
-            }
-            _ => Err(Fault::Wrong),
-        }
+        arithmetic::fits(self.key(), &signed, self.inner.signature()).then_some(()).ok_or(Fault::Wrong)
     }
 }
 
@@ -121,32 +108,4 @@ fn rewrap(blob: &[u8]) -> String {
     pem.push_str(END);
     pem.push('\n');
     pem
-}
-
-/// Verifies a signature by P-521, which `ssh-key` does only with a source of randomness that is not wanted here.
-fn verify_p521(key: &[u8], signed: &[u8], signature: &[u8]) -> Option<()> {
-    let key = p521::ecdsa::VerifyingKey::from_sec1_bytes(key).ok()?;
-    let (r, rest) = split_number(signature)?;
-    let (s, rest) = split_number(rest)?;
-    if !rest.is_empty() {
-        return None;
-    }
-    let signature = p521::ecdsa::Signature::from_scalars(r, s).ok()?;
-    key.verify(signed, &signature).ok()
-}
-
-/// A positive number of RFC 4251's kind `mpint`, filled up with zeros, and what follows it.
-fn split_number(bytes: &[u8]) -> Option<(p521::FieldBytes, &[u8])> {
-    let (length, rest) = bytes.split_first_chunk::<4>()?;
-    let (number, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
-    let number = match number {
-        // A leading zero is there when, and only when, the next bit would make the number negative.
-        [0, next, ..] if *next >= 0x80 => &number[1..],
-        [first, ..] if *first != 0 && *first < 0x80 => number,
-        _ => return None,
-    };
-    let mut filled = p521::FieldBytes::default();
-    let from = filled.len().checked_sub(number.len())?;
-    filled.get_mut(from..)?.copy_from_slice(number);
-    Some((filled, rest))
 }
