@@ -23,6 +23,7 @@ mod arithmetic;
 pub mod authorize;
 mod denied;
 pub(crate) mod document;
+mod fields;
 pub mod labels;
 mod line;
 mod moment;

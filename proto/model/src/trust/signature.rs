@@ -3,20 +3,26 @@
 //! See OpenSSH's `PROTOCOL.sshsig`. Two things are stricter than `ssh-keygen`: the version is 1 and nothing else, and
 //! the reserved field, which `ssh-keygen` does not look at, is empty. So no byte of a signature can change unnoticed.
 
-use base64::Engine as _;
-use ssh_key::{HashAlg, LineEnding, SshSig, public::KeyData};
+use ssh_key::{HashAlg, PublicKey, SshSig, public::KeyData};
 
-use super::{arithmetic, line::unarmour};
+use super::{arithmetic, fields::Fields, line::unarmour};
 
 const BEGIN: &str = "-----BEGIN SSH SIGNATURE-----";
 const END: &str = "-----END SSH SIGNATURE-----";
+/// What the bytes of every signature, and the bytes that are signed, begin with.
+const MAGIC: &[u8] = b"SSHSIG";
+const VERSION: u32 = 1;
 /// Bytes of the longest armoured signature that is looked at; one of RSA 4096 has about 1,600.
 const LONGEST: usize = 16 << 10;
 
 /// A signature that has been read, not verified.
 #[derive(Debug, Clone)]
 pub struct Signature {
-    inner: SshSig,
+    key: KeyData,
+    namespace: String,
+    hash: HashAlg,
+    /// Its kind and what was made, as SSH writes them.
+    made: Vec<u8>,
 }
 
 /// Why a text is no signature, or none over these bytes.
@@ -51,25 +57,12 @@ impl Signature {
         let body = armoured.strip_prefix(BEGIN).ok_or_else(|| malformed(&format!("it does not begin with {BEGIN}")))?;
         let end = body.find(&format!("\n{END}")).ok_or_else(|| malformed(&format!("there is no line {END}")))?;
         let blob = unarmour(&body[..end]).ok_or_else(|| malformed(&"what it holds is not base64"))?;
-        // The library reads lines of 70 characters only; OpenSSH does not care, and other tools write other lengths.
-        let pem = rewrap(&blob);
-        let inner = SshSig::from_pem(&pem).map_err(|error| malformed(&error))?;
-        // The library overlooks lengths that are too great; written again they are right.
-        if inner.to_pem(LineEnding::LF).map_err(|error| malformed(&error))? != pem {
-            return Err(malformed(&"its lengths are wrong"));
-        }
-        if inner.version() != SshSig::VERSION {
-            return Err(malformed(&format!("its version is {}", inner.version())));
-        }
-        if !inner.reserved().is_empty() {
-            return Err(malformed(&"its reserved field is not empty"));
-        }
-        Ok(Self { inner })
+        read(&blob).map_err(|why| malformed(&why))
     }
 
     /// The key that made it, as it says.
     pub(super) fn key(&self) -> &KeyData {
-        self.inner.public_key()
+        &self.key
     }
 
     /// The fingerprint of that key: `SHA256:…`.
@@ -79,7 +72,7 @@ impl Signature {
 
     /// The namespace that it was made for.
     pub fn namespace(&self) -> &str {
-        self.inner.namespace()
+        &self.namespace
     }
 
     /// Verifies it over exact bytes. Whose key it is does not matter here.
@@ -90,22 +83,35 @@ impl Signature {
         if self.namespace() != namespace {
             return Err(Fault::Namespace { found: self.namespace().to_owned(), wanted: namespace.to_owned() });
         }
-        let signed = SshSig::signed_data(namespace, self.inner.hash_alg(), message).map_err(|_| Fault::Wrong)?;
-        arithmetic::fits(self.key(), &signed, self.inner.signature()).then_some(()).ok_or(Fault::Wrong)
+        let signed = SshSig::signed_data(namespace, self.hash, message).map_err(|_| Fault::Wrong)?;
+        arithmetic::fits(&self.key, &signed, &self.made).ok_or(Fault::Wrong)
     }
 }
 
-fn rewrap(blob: &[u8]) -> String {
-    let text = base64::engine::general_purpose::STANDARD.encode(blob);
-    let mut pem = format!("{BEGIN}\n");
-    let mut rest = text.as_str();
-    while !rest.is_empty() {
-        let (line, after) = rest.split_at(rest.len().min(70));
-        pem.push_str(line);
-        pem.push('\n');
-        rest = after;
+/// Reads a signature's fields; the error says which is wrong.
+fn read(blob: &[u8]) -> Result<Signature, String> {
+    let mut fields = Fields(blob.strip_prefix(MAGIC).ok_or("what it holds does not begin with SSHSIG")?);
+    let short = || "it ends too early".to_owned();
+    let version = fields.number().ok_or_else(short)?;
+    if version != VERSION {
+        return Err(format!("its version is {version}"));
     }
-    pem.push_str(END);
-    pem.push('\n');
-    pem
+    let key = fields.string().ok_or_else(short)?;
+    let namespace = fields.text().ok_or_else(short)?.to_owned();
+    if !fields.string().ok_or_else(short)?.is_empty() {
+        return Err("its reserved field is not empty".to_owned());
+    }
+    let hash = match fields.string().ok_or_else(short)? {
+        b"sha256" => HashAlg::Sha256,
+        b"sha512" => HashAlg::Sha512,
+        other => return Err(format!("it is over a hash of kind {:?}", String::from_utf8_lossy(other))),
+    };
+    let made = fields.string().ok_or_else(short)?.to_vec();
+    fields.end().ok_or("something follows it")?;
+    let parsed = PublicKey::from_bytes(key).map_err(|error| format!("its key cannot be read: {error}"))?;
+    // The library overlooks lengths that are too great; written again they are right.
+    if parsed.to_bytes().ok().as_deref() != Some(key) {
+        return Err("the lengths in its key are wrong".to_owned());
+    }
+    Ok(Signature { key: parsed.key_data().clone(), namespace, hash, made })
 }

@@ -6,6 +6,8 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 #![expect(clippy::disallowed_methods, reason = "files are what ssh-keygen reads")]
 
+mod token;
+
 use std::{
     io::Write as _,
     path::Path,
@@ -15,6 +17,7 @@ use std::{
 use fastrand::Rng;
 use jiff::{Timestamp, tz::TimeZone};
 use quell_model::trust::{AllowedSigners, signature::Signature};
+use token::Token;
 
 const CASES: usize = 320;
 const MESSAGE: &str = "what is signed\n";
@@ -100,6 +103,13 @@ const OTHER_LINES: [&str; 8] = [
 struct Key {
     public: String,
     signatures: Vec<String>,
+}
+
+impl Key {
+    fn of_token(token: &Token) -> Self {
+        let signatures = NAMESPACES.iter().map(|namespace| token.sign(namespace, MESSAGE.as_bytes())).collect();
+        Self { public: token.public(), signatures }
+    }
 }
 
 fn ssh_keygen(directory: &Path, arguments: &[&str]) -> Command {
@@ -214,8 +224,8 @@ fn we_accept_exactly_what_ssh_keygen_accepts() {
     }
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
-    let keys: Vec<Key> =
-        KINDS.iter().enumerate().map(|(index, kind)| make_key(directory, &format!("key{index}"), *kind)).collect();
+    let made = KINDS.iter().enumerate().map(|(index, kind)| make_key(directory, &format!("key{index}"), *kind));
+    let keys: Vec<Key> = made.chain([Token::ed25519(), Token::p256()].iter().map(Key::of_token)).collect();
     let random = &mut Rng::with_seed(20_261_127);
     let (mut accepted, mut named) = (0, 0);
     for case in 0..CASES {
