@@ -36,7 +36,11 @@ mkdir -p "$out"
 
 # The newest version of the C library that a program asks for.
 libc_of() {
-    objdump -T "$1" | sed -n 's/.*(\{0,1\}GLIBC_\([0-9][0-9.]*\).*/\1/p' | sort -Vu | tail -n 1
+    {
+        objdump -T "$1" | sed -n 's/.*(\{0,1\}GLIBC_\([0-9][0-9.]*\).*/\1/p'
+        # Packed relocations (agent/build.rs) come with no symbol, but need a loader that knows them.
+        if objdump -p "$1" | grep GLIBC_ABI_DT_RELR >/dev/null; then echo 2.36; fi
+    } | sort -Vu | tail -n 1
 }
 
 # Begins the tree of package $1 with its program.
