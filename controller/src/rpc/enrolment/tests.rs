@@ -256,9 +256,9 @@ async fn what_is_not_a_request_is_refused_without_a_trace() {
         agent_version: "0.1.0".to_owned(),
         grant_digest: join::grant_digest(&Labels::new()).0.to_vec(),
     };
-    // The records of its start come first: the right to write, and the start itself.
+    // Four records come first: the right to write and the installation, by `init`; the right to write and the start.
     let mut head = controller.handle.watch();
-    head.wait_for(|head| head.sequence >= 2).await.unwrap();
+    head.wait_for(|head| head.sequence >= 4).await.unwrap();
     let before = controller.handle.head();
     for bad in [
         JoinRequest { token: String::new(), ..good.clone() },
