@@ -42,6 +42,20 @@ fn dependencies(name: &str) -> Vec<String> {
         .collect()
 }
 
+/// The library that verifies signatures could give randomness as well.
+#[test]
+fn of_the_cryptography_only_signatures_are_used() {
+    let output = Command::new("grep")
+        .args(["-rhoE", "aws_lc_rs::[a-z_]+"])
+        .args(["proto/wire/src", "proto/model/src", "controller/engine/src"])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .output()
+        .unwrap();
+    let found = String::from_utf8(output.stdout).unwrap();
+    let used: std::collections::BTreeSet<&str> = found.lines().collect();
+    assert_eq!(used, ["aws_lc_rs::signature"].into());
+}
+
 #[test]
 fn the_crates_that_decide_cannot_do_input_or_output() {
     for name in PURE {
