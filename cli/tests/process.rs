@@ -2,7 +2,7 @@
 
 use std::{
     io::Write as _,
-    net::TcpListener,
+    net::Ipv4Addr,
     path::Path,
     process::{Command, Output, Stdio},
     time::Duration,
@@ -10,6 +10,7 @@ use std::{
 
 use quell_link::{
     authority::{self, Authority},
+    free_port,
     profile::Profile,
 };
 
@@ -45,8 +46,8 @@ fn profile_of_nobody(directory: &Path) -> std::path::PathBuf {
     let authority = Authority::create(&directory.join("authority"), "nobody", now).expect("an authority");
     let (key, csr) = authority::new_key().expect("a key");
     let issued = authority.issue_operator(&csr, "ghammer", now, Duration::from_secs(3600)).expect("a certificate");
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
-    let addresses = vec![port.to_string()];
+    let nobody = free_port::listener(Ipv4Addr::LOCALHOST.into()).and_then(|listener| listener.local_addr());
+    let addresses = vec![nobody.expect("a free port").to_string()];
     let file = directory.join("profile.toml");
     Profile::new("ghammer", "nobody", addresses, &authority.roots(), &issued.chain, key.serialize_pem())
         .save(&file)

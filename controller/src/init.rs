@@ -24,7 +24,7 @@ use quell_engine::{
 use quell_link::{
     OPERATOR_TTL,
     authority::{self, Authority},
-    files, identity,
+    files, free_port, identity,
     profile::Profile,
     signing::{self, NewKey},
 };
@@ -210,22 +210,23 @@ fn clear(directory: &Path, existed: bool) {
 
 /// The configuration, checked as `serve` will check it.
 fn config(options: &Options) -> Result<Config, Error> {
-    let listen = with_port(options.listen)?;
-    let mut config = Config::new(listen, Some(with_port(options.http)?));
+    // Held until both are chosen, so that they differ.
+    let (listen, _held) = with_port(options.listen)?;
+    let (http, _held_too) = with_port(options.http)?;
+    let mut config = Config::new(listen, Some(http));
     config.addresses = if options.addresses.is_empty() { vec![reachable(listen)?] } else { options.addresses.clone() };
     let path = options.data_dir.join(config::FILE);
     let text = toml::to_string(&config).map_err(|error| files::Error::damaged(&path, error))?;
     Ok(Config::parse(&text, &path)?)
 }
 
-/// The address, with a port that is free now where none was named.
-fn with_port(address: SocketAddr) -> Result<SocketAddr, Error> {
+/// The address, with a port that is free now and stays so for a listener, and its listener, where none was named.
+fn with_port(address: SocketAddr) -> Result<(SocketAddr, Option<TcpListener>), Error> {
     if address.port() != 0 {
-        return Ok(address);
+        return Ok((address, None));
     }
-    TcpListener::bind(address)
-        .and_then(|listener| listener.local_addr())
-        .map_err(|source| Error::Port { address, source })
+    let chosen = free_port::listener(address.ip()).and_then(|listener| Ok((listener.local_addr()?, Some(listener))));
+    chosen.map_err(|source| Error::Port { address, source })
 }
 
 /// How others reach an address that is listened on.

@@ -8,13 +8,14 @@ pub mod process;
 use std::{
     collections::BTreeMap,
     fs,
-    net::TcpListener,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::mpsc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail, ensure};
+use quell_link::free_port;
 use serde_json::Value;
 
 pub use process::Process;
@@ -46,12 +47,12 @@ pub fn wait_for<T>(
     }
 }
 
-/// A port that nobody uses at the moment.
+/// A port that nobody uses at the moment, and that no outgoing connection is given.
 ///
 /// # Errors
 /// There is none.
 pub fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    Ok(free_port::listener(Ipv4Addr::LOCALHOST.into())?.local_addr()?.port())
 }
 
 /// A host to enrol.

@@ -18,6 +18,7 @@ pub mod authority;
 pub mod backoff;
 pub mod client;
 pub mod files;
+pub mod free_port;
 pub mod identity;
 pub mod join;
 mod pem;
