@@ -108,7 +108,13 @@ fn next(turn: &mut Turn<'_>, compiled: &Compiled, id: IncidentId) -> Next {
     loop {
         let Some(incident) = turn.state().incidents.get(&id).cloned() else { return Next::Mitigated(None) };
         if let Some(why) = &incident.ladder_ended {
-            return Next::Ended(why.clone());
+            match applies_after_all(turn, compiled, &incident) {
+                Some((index, condition)) => {
+                    resume(turn, compiled, &incident, index, condition);
+                    continue;
+                }
+                None => return Next::Ended(why.clone()),
+            }
         }
         let Some(rung) = compiled.policy.ladder.get(incident.rung) else {
             return last_resort(turn, compiled, &incident);
@@ -182,6 +188,45 @@ fn applies(site: &Site<'_>, condition: &Condition, firing_since: Timestamp) -> T
         }
         truth => truth,
     }
+}
+
+/// The rung, and its `if`, that holds by now although every rung was passed over: of an incident for which nothing was
+/// tried yet, since what showed the cause may be seen later than the symptom.
+fn applies_after_all<'a>(
+    turn: &Turn<'_>,
+    compiled: &'a Compiled,
+    incident: &IncidentRow,
+) -> Option<(usize, &'a Condition)> {
+    let ladder = &compiled.policy.ladder;
+    if !incident.plans.is_empty() || incident.rung < ladder.len() {
+        return None;
+    }
+    let first = crate::incident::healer(turn.state(), incident).map_or(0, |healer| healer + 1);
+    let rungs = ladder.iter().enumerate().skip(first);
+    let mut conditional = rungs.filter_map(|(index, rung)| Some((index, rung, rung.only_if.as_ref()?)));
+    conditional.find_map(|(index, rung, condition)| {
+        let notes = Notes::default();
+        let site = Site { rung: Some(&rung.name), ..turn.view().site(compiled, &incident.target, &notes) };
+        site.judge(condition).holds().then_some((index, condition))
+    })
+}
+
+/// Goes back to a rung that was passed over.
+fn resume(turn: &mut Turn<'_>, compiled: &Compiled, incident: &IncidentRow, index: usize, condition: &Condition) {
+    turn.draft.change::<IncidentRow>(&incident.id, |row| {
+        row.rung = index;
+        row.ladder_ended = None;
+    });
+    let rung = compiled.policy.ladder.get(index).map_or("", |rung| rung.name.as_str());
+    let what = format!("rung {rung} applies now: `{}` holds", condition.text);
+    let now = turn.now;
+    turn.record(
+        Entry::new("ladderResumed", by_policy(&compiled.policy.name), format!("{}: {what}", incident.id))
+            .id("incident", incident.id)
+            .id("rung", rung)
+            .id("target", &incident.target),
+    );
+    crate::incident::story(turn, incident.id, now, &what);
 }
 
 /// What the last command of an incident reported.

@@ -115,6 +115,20 @@ fn a_backlog_without_an_error_is_told_and_not_restarted() {
 }
 
 #[test]
+fn an_error_that_is_seen_after_the_backlog_is_restarted_as_soon_as_it_is_seen() {
+    let mut world = shop("2026-11-23T09:00:00+01:00");
+    restart_helps(&mut world);
+    backlog(&mut world, 15.0, 16.0);
+    world.run("90s");
+    assert_eq!(world.incident(1).ladder_ended.as_deref(), Some("no rung applies"), "{}", world.story());
+    error(&mut world, "4", "12");
+    world.run("15m");
+    assert_eq!(world.sent().len(), 1, "{}", world.story());
+    assert!(world.story().contains("rung restart applies now: `signal.error` holds"), "{}", world.story());
+    assert_eq!(world.incident(1).state, IncidentState::Resolved);
+}
+
+#[test]
 fn twelve_orders_are_no_backlog_and_one_restart_an_hour_is_the_most() {
     let mut world = shop("2026-11-23T09:00:00+01:00");
     backlog(&mut world, 12.0, 40.0);

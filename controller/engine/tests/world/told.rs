@@ -43,6 +43,7 @@ impl World {
             "incidentRelapsed",
             "incidentResolved",
             "rungSkipped",
+            "ladderResumed",
             "planMade",
             "planPreviewed",
             "planHeld",
