@@ -152,6 +152,7 @@ fn leave(turn: &mut Turn<'_>, actor: &Actor, name: &HostName, state: HostState, 
     let text = format!("{name} is {}: {reason}", word(state));
     turn.record(Entry::new(kind, actor.clone(), text.clone()).id("host", name));
     lose_commands(turn, name, &text);
+    leave_plans(turn, name, &text);
     turn.effect(Effect::Disconnect { host: name.clone(), reason: text });
     turn.touch_live();
     Ok(())
@@ -173,6 +174,28 @@ fn lose_commands(turn: &mut Turn<'_>, name: &HostName, why: &str) {
         debug_assert!(command.state != CommandState::Ended);
         let now = turn.now;
         rollout::end_command(turn, &command, outcome, now);
+    }
+}
+
+/// What waits for its turn on a host that left is left out, and what has not begun is planned anew: a machine that joins
+/// under its name is another one.
+fn leave_plans(turn: &mut Turn<'_>, name: &HostName, why: &str) {
+    let live: Vec<_> = turn.state().live.plans.iter().copied().collect();
+    for id in live {
+        let Some(plan) = turn.state().plans.get(&id).cloned() else { continue };
+        let own = plan.commands.iter().filter_map(|id| turn.command(*id)).filter(|command| command.host == *name);
+        let waiting: Vec<_> = own.filter(|command| command.state == CommandState::Waiting).collect();
+        if waiting.is_empty() {
+            continue;
+        }
+        if plan.state.is_unbegun() {
+            plan::end(turn, plan.id, PlanState::Cancelled, why);
+            continue;
+        }
+        for command in waiting {
+            plan::end_unsent(turn, &command, OutcomeKind::Skipped, why);
+        }
+        turn.touch(Subject::Plan(plan.id));
     }
 }
 

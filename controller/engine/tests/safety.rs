@@ -13,6 +13,7 @@ mod safety {
     pub(crate) mod judge;
     pub(crate) mod life;
 
+    mod anew;
     mod cancel;
     mod disturbance;
     mod failover;

@@ -236,7 +236,8 @@ fn next_steps(turn: &mut Turn<'_>, plan: &PlanRow, commands: &[Arc<CommandRow>])
     let group: Vec<Arc<CommandRow>> = commands
         .iter()
         .filter(|command| {
-            command.wave == first.wave && command.step == first.step && !command.finally && command.undoes.is_none()
+            let is_of_step = command.wave == first.wave && command.step == first.step;
+            is_of_step && command.state == CommandState::Waiting && !command.finally && command.undoes.is_none()
         })
         .cloned()
         .collect();
