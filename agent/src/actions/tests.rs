@@ -1,7 +1,7 @@
 //! One suite for every action of the list: each says how to make a host on which it has something to do, and how often
 //! its effect took place; the rest is the same for all.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use quell_wire::v1::{self, OutcomeKind};
 use serde_json::{Value as Json, json};
@@ -31,6 +31,13 @@ struct Case {
     recovered: [OutcomeKind; 2],
     /// How often the effect took place, as the host shows it.
     effects: fn(&Path) -> usize,
+}
+
+/// How often somebody exchanges a file while root works on it, at least, and how long that may take. Usually it is no more
+/// than takes seconds; `QUELL_EXCHANGES` says another number.
+pub(super) fn exchanges(usually: u64) -> (u64, Duration) {
+    let wanted = std::env::var("QUELL_EXCHANGES").map_or(usually, |number| number.parse().unwrap());
+    (wanted, Duration::from_secs(60) + Duration::from_millis(5) * u32::try_from(wanted).unwrap())
 }
 
 fn list(name: &str, entry: &str) -> String {

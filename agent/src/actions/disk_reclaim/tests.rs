@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Prepared, Reclaim, delete::aside};
 use crate::{
-    actions::{self, Action as _, Change, Failure, Standing, Work},
+    actions::{self, Action as _, Change, Failure, Standing, Work, tests::exchanges},
     config::Config,
     execute::tests::{Agent, command, seed},
     legal_hold::{self, LegalHoldFile},
@@ -448,9 +448,9 @@ async fn exchanging_the_listed_file_gains_nothing() {
     };
     let (host, action) = (bench.host().await, bench.action());
     let begun = Instant::now();
-    let mut deleted = 0;
-    while begun.elapsed() < Duration::from_secs(3) || swaps.load(Ordering::Relaxed) < 2_000 || deleted == 0 {
-        assert!(begun.elapsed() < Duration::from_secs(60), "{deleted} deleted");
+    let (mut deleted, (wanted, patience)) = (0, exchanges(2_000));
+    while begun.elapsed() < Duration::from_secs(3) || swaps.load(Ordering::Relaxed) < wanted || deleted == 0 {
+        assert!(begun.elapsed() < patience, "{deleted} deleted");
         let Ok(checked) = action.check(&host).await else { continue };
         let Ok(prepared) = action.prepare(&host, &checked).await else { continue };
         if let Ok(change) = apply(&action, &host, &prepared, CancellationToken::new()).await {

@@ -14,7 +14,10 @@ use std::{
 use quell_wire::v1::{self, OutcomeKind};
 use serde_json::json;
 
-use crate::execute::tests::{Agent, command};
+use crate::{
+    actions::tests::exchanges,
+    execute::tests::{Agent, command},
+};
 
 struct Host {
     root: tempfile::TempDir,
@@ -321,6 +324,25 @@ async fn links_fifos_directories_and_strange_directories_are_refused() {
     assert_eq!(std::fs::read_to_string(&far).unwrap(), "precious");
 }
 
+/// A log that is longer than what is free, most of it a hole.
+#[tokio::test]
+async fn a_copy_for_which_there_is_no_room_is_refused_before_anything_is_done() {
+    let mut host = Host::new().await;
+    host.write("the first line\n");
+    let volume = rustix::fs::statvfs(host.root.path()).unwrap();
+    let length = volume.f_bavail * volume.f_frsize + (1 << 30);
+    std::fs::OpenOptions::new().write(true).open(host.log()).unwrap().set_len(length).unwrap();
+    let outcome = host.rotate("a", json!({"method": "copy", "compress": "none"})).await;
+    assert_eq!(outcome.kind(), OutcomeKind::Refused, "{}", outcome.summary);
+    assert!(outcome.summary.contains("no space for the copy: about"), "{}", outcome.summary);
+    assert!(outcome.summary.contains("nothing was lost. Free some space first"), "{}", outcome.summary);
+    assert_eq!(std::fs::metadata(host.log()).unwrap().len(), length);
+    assert_eq!(std::fs::read_dir(host.logs()).unwrap().count(), 1, "nothing half-written is left beside it");
+    // What needs no copy is done.
+    let outcome = host.rotate("b", json!({"method": "rename", "compress": "none"})).await;
+    assert_eq!(outcome.kind(), OutcomeKind::Succeeded, "{}", outcome.summary);
+}
+
 /// Somebody who may write to the log's directory exchanges the log for a link, a fifo, a directory and a hard link to
 /// a file elsewhere, as fast as he can, while rotations run. Nothing elsewhere may change or be copied out.
 #[tokio::test]
@@ -348,10 +370,9 @@ async fn exchanging_the_log_while_it_is_rotated_gains_nothing() {
     };
     let mut agent = Agent::start(&root.path().join("data"), &toml(&root.path().join("logs"))).await;
     let begun = Instant::now();
-    let (mut orders, mut succeeded) = (0, 0);
-    while begun.elapsed() < Duration::from_secs(3)
-        || (swaps.load(Ordering::Relaxed) < 8_000 && begun.elapsed() < Duration::from_secs(30))
-    {
+    let (mut orders, mut succeeded, (wanted, patience)) = (0, 0, exchanges(8_000));
+    while begun.elapsed() < Duration::from_secs(3) || swaps.load(Ordering::Relaxed) < wanted {
+        assert!(begun.elapsed() < patience, "{} exchanges", swaps.load(Ordering::Relaxed));
         let method = if orders % 2 == 0 { "rename" } else { "copy" };
         let with = json!({"method": method, "keep": 200.0});
         let outcome = agent.run(order(&root.path().join("logs/app.log"), &orders.to_string(), with)).await;
