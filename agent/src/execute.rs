@@ -4,6 +4,7 @@
 //! outcome that the journal holds. After a crash, what can be repeated is looked at again and goes on; what cannot is
 //! verified and becomes unknown. When the journal cannot be made durable, nothing is done any more.
 
+mod at_hand;
 mod carry_out;
 pub mod journal;
 pub mod outcome;
@@ -29,6 +30,7 @@ use crate::{
     legal_hold::LegalHoldFile,
     managers::Managers,
 };
+use at_hand::AtHand;
 use journal::{Journal, Record};
 use queue::{Message, Queue};
 
@@ -74,6 +76,7 @@ pub struct Options {
 struct Shared {
     host: Host,
     journal: Journal,
+    at_hand: AtHand,
     ends: outcome::Ends,
     reports: mpsc::Sender<Report>,
     beliefs: Arc<Beliefs>,
@@ -107,6 +110,7 @@ pub async fn start(options: Options) -> Result<(Handle, Reports), Error> {
             legal_holds: LegalHoldFile::new(&options.data_directory),
         },
         journal,
+        at_hand: AtHand::default(),
         ends: outcome::Ends::default(),
         reports,
         beliefs: options.beliefs,
@@ -119,20 +123,30 @@ pub async fn start(options: Options) -> Result<(Handle, Reports), Error> {
 }
 
 impl Handle {
-    /// Gives an order. What becomes of it comes as reports. Its signatures are verified here, so that neither the queue
-    /// nor the runtime waits for that.
-    pub async fn submit(&self, command: v1::Command) {
+    /// Gives an order, which is at hand as soon as this returns. What becomes of it comes as reports. Its signatures are
+    /// verified by what this returns, so that neither the queue nor the runtime waits for that.
+    pub fn submit(&self, command: v1::Command) -> impl Future<Output = ()> + Send + use<> {
         let received = Instant::now();
-        let shared = Arc::clone(&self.shared);
-        let asked = actions::blocking(move || {
-            let admitted = guard::admit(&command, &shared.beliefs, &shared.host.config, jiff::Timestamp::now());
-            (Box::new(command), admitted)
-        });
-        match asked.await {
-            Ok((command, admitted)) => self.send(Message::Submit { command, received, admitted }).await,
-            // The controller is owed an outcome and sends it again.
-            Err(error) => tracing::error!(error, "an order could not be looked at"),
+        // A question is never begun.
+        let held = (!command.preview_only).then(|| self.shared.at_hand.hold(&command.command_id));
+        let handle = self.clone();
+        async move {
+            let shared = Arc::clone(&handle.shared);
+            let asked = actions::blocking(move || {
+                let admitted = guard::admit(&command, &shared.beliefs, &shared.host.config, jiff::Timestamp::now());
+                (Box::new(command), admitted)
+            });
+            match asked.await {
+                Ok((command, admitted)) => handle.send(Message::Submit { command, held, received, admitted }).await,
+                // The controller is owed an outcome and sends it again.
+                Err(error) => tracing::error!(error, "an order could not be looked at"),
+            }
         }
+    }
+
+    /// The orders that were given and have no outcome yet, by the controller's names of them.
+    pub fn at_hand(&self) -> BTreeSet<String> {
+        self.shared.at_hand.names()
     }
 
     /// Takes in a signed change of what the host believes, or says why not.

@@ -183,6 +183,7 @@ impl Session {
     /// Begins an attempt to reach the controller.
     fn connect(&mut self) {
         let believed = self.parts.orders.beliefs();
+        let (journal, at_hand) = wire::at_hand(self.parts.orders.at_hand(), self.parts.orders.journal());
         let set_versions = believed.set_versions.into_iter().map(|(name, version)| (name.to_string(), version));
         let hello = v1::Hello {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -194,7 +195,8 @@ impl Session {
             set_versions: set_versions.collect(),
             trust_version: believed.trust_version,
             label_version: believed.label_version,
-            journal: wire::bounded_journal(self.parts.orders.journal()),
+            journal,
+            at_hand,
             next_sequence: self.outbox.next_sequence(),
             spool_dropped: self.spool.dropped() - self.reported_drops,
             instance: self.parts.instance.clone(),
@@ -277,7 +279,7 @@ impl Session {
                 self.settle(known);
             }
             Some(Down::Assign(assign)) => self.assign(&assign),
-            Some(Down::Command(command)) => self.order(Order::Submit(Box::new(command))),
+            Some(Down::Command(command)) => self.order(Order::Submit(self.parts.orders.submit(command))),
             Some(Down::Cancel(cancel)) => self.order(Order::Cancel(cancel)),
             // In order with the commands: one that follows is judged by what came before it.
             Some(Down::Change(change)) => self.order(Order::Believe(change)),

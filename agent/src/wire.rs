@@ -1,11 +1,9 @@
 //! Between the wire and the agent's own types: every message is converted here, once.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use quell_model::{manifest::probe_from_canonical, value::Value};
 use quell_wire::v1;
-
-use std::collections::BTreeSet;
 
 use crate::{execute::Report, guard::needs_signature, hold::Hold, probes::runner::Assignment};
 
@@ -65,10 +63,17 @@ pub fn report(report: Report) -> v1::agent_message::Body {
     }
 }
 
-/// The journal as a hello can carry it: the newest entries, and no more output than a message has room for. The
-/// outcomes' own messages have it whole.
-pub fn bounded_journal(mut journal: Vec<v1::JournalEntry>) -> Vec<v1::JournalEntry> {
-    journal.drain(..journal.len().saturating_sub(JOURNAL_ENTRIES));
+/// The orders that the agent has, as a hello can carry them: the newest entries of the journal, with no more output than a
+/// message has room for (the outcomes' own messages have it whole), and the names of all others.
+pub fn at_hand(
+    mut at_hand: BTreeSet<String>,
+    mut journal: Vec<v1::JournalEntry>,
+) -> (Vec<v1::JournalEntry>, Vec<String>) {
+    for entry in &journal {
+        at_hand.remove(&entry.command_id);
+    }
+    let older = journal.drain(..journal.len().saturating_sub(JOURNAL_ENTRIES));
+    at_hand.extend(older.map(|entry| entry.command_id));
     let mut left = JOURNAL_OUTPUT_BYTES;
     for outcome in journal.iter_mut().rev().filter_map(|entry| entry.outcome.as_mut()) {
         match left.checked_sub(outcome.output.len()) {
@@ -76,7 +81,7 @@ pub fn bounded_journal(mut journal: Vec<v1::JournalEntry>) -> Vec<v1::JournalEnt
             None => outcome.output.clear(),
         }
     }
-    journal
+    (journal, at_hand.into_iter().collect())
 }
 
 /// The hold of the host's administrator.
@@ -137,8 +142,12 @@ mod tests {
             outcome: Some(v1::Outcome { output: "x".repeat(8 * 1024), ..v1::Outcome::default() }),
             ..v1::JournalEntry::default()
         };
-        let journal = bounded_journal((0..1500).map(entry).collect());
+        let waiting = ["cmd-7000", "cmd-600"].map(str::to_owned).into();
+        let (journal, at_hand) = at_hand(waiting, (0..1500).map(entry).collect());
         assert_eq!((journal.len(), journal[0].command_id.as_str()), (1000, "cmd-500"));
+        let named = |id: &str| at_hand.iter().any(|named| named == id);
+        assert!(named("cmd-0") && named("cmd-499") && named("cmd-7000"), "what has no room is named all the same");
+        assert!(!named("cmd-500") && !named("cmd-600") && at_hand.len() == 501, "what the journal tells is told once");
         let outputs: Vec<usize> =
             journal.iter().map(|entry| entry.outcome.as_ref().map_or(0, |outcome| outcome.output.len())).collect();
         assert_eq!(outputs.iter().sum::<usize>(), JOURNAL_OUTPUT_BYTES);

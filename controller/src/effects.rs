@@ -60,6 +60,7 @@ impl Service {
     /// lists of probes are numbered by it, since it only goes up, restarts included.
     fn carry_out(&self, effect: Effect, state: &State, sequence: u64, now: Timestamp) {
         match effect {
+            Effect::Open { host, connection } => self.registry.open(&host, connection),
             Effect::Command { host, command, plan } => {
                 let order = wire::command(state, now, &command, &plan);
                 let sent = self.registry.send(&host, wire::message(Body::Command(order)));

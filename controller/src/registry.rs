@@ -1,7 +1,8 @@
 //! Who is connected, and what is known of hosts that is never recorded: when they were last heard, how many samples
 //! came, how many were dropped.
 //!
-//! At most one session of a host is installed at a time. Messages to agents go through here without waiting: a session
+//! At most one session of a host is installed at a time, and never one of an older connection than another that was heard
+//! of already. It gets what was decided after its hello, and nothing that was decided before. Messages to agents go through here without waiting: a session
 //! that cannot keep up is ended and gets everything again when it comes back, since what an agent is owed follows from
 //! the state.
 
@@ -29,12 +30,23 @@ pub struct Registry {
 #[derive(Debug, Default)]
 struct Entry {
     session: Option<Arc<Session>>,
+    /// The newest connection on which the host said hello.
+    newest: u64,
     live: Arc<Live>,
 }
+
+/// The host has said hello on a newer connection: what it says on this one it said before that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this host has a newer connection")]
+pub struct Older;
 
 /// A session as others see it.
 #[derive(Debug)]
 pub struct Session {
+    /// The connection that it goes over.
+    pub connection: u64,
+    /// Whether what is sent to the host goes here: set when its hello was decided about.
+    pub is_open: AtomicBool,
     /// Where messages to the agent go.
     pub outbox: Outbox,
     /// Ends the session, with the first reason given.
@@ -126,19 +138,50 @@ impl Live {
     }
 }
 
+impl Entry {
+    /// The number of a connection, if the host has no newer one.
+    fn not_older(&self, connection: u64) -> Result<u64, Older> {
+        if connection < self.newest { Err(Older) } else { Ok(connection) }
+    }
+}
+
 impl Registry {
-    /// Ends the host's session, if there is one, in favour of a new one; the caller waits for the returned token before
-    /// it says anything of the new session to the decider.
-    pub fn replace(&self, host: &HostName) -> Option<CancellationToken> {
-        let session = lock(&self.inner).get(host).and_then(|entry| entry.session.clone())?;
-        session.replaced.store(true, Ordering::SeqCst);
-        session.end.because(tonic::Status::aborted("another session of this host took over"));
-        Some(session.gone.clone())
+    /// Ends the host's session, if there is one, in favour of one on this connection; the caller waits for the returned
+    /// token before it says anything of the new session to the decider.
+    ///
+    /// # Errors
+    /// The host has a newer connection already.
+    pub fn replace(&self, host: &HostName, connection: u64) -> Result<Option<CancellationToken>, Older> {
+        let session = {
+            let mut inner = lock(&self.inner);
+            let entry = inner.entry(host.clone()).or_default();
+            entry.newest = entry.not_older(connection)?;
+            entry.session.clone()
+        };
+        Ok(session.map(|session| {
+            session.replaced.store(true, Ordering::SeqCst);
+            session.end.because(tonic::Status::aborted("another session of this host took over"));
+            session.gone.clone()
+        }))
     }
 
-    /// Makes this the host's session: from now on messages to the host go to it. Returns the one that it replaces.
-    pub fn install(&self, host: &HostName, session: Arc<Session>) -> Option<Arc<Session>> {
-        lock(&self.inner).entry(host.clone()).or_default().session.replace(session)
+    /// Makes this the host's session, which has to be opened still. Returns the one that it replaces.
+    ///
+    /// # Errors
+    /// The host has a newer connection by now.
+    pub fn install(&self, host: &HostName, session: Arc<Session>) -> Result<Option<Arc<Session>>, Older> {
+        let mut inner = lock(&self.inner);
+        let entry = inner.entry(host.clone()).or_default();
+        entry.not_older(session.connection)?;
+        Ok(entry.session.replace(session))
+    }
+
+    /// From now on messages to the host go to its session, if that is on this connection.
+    pub fn open(&self, host: &HostName, connection: u64) {
+        let session = lock(&self.inner).get(host).and_then(|entry| entry.session.clone());
+        if let Some(session) = session.filter(|session| session.connection == connection) {
+            session.is_open.store(true, Ordering::SeqCst);
+        }
     }
 
     /// Forgets a session, unless another one has taken its place.
@@ -160,9 +203,10 @@ impl Registry {
         lock(&self.inner).get(host).map(|entry| entry.live.facts()).unwrap_or_default()
     }
 
-    /// Sends a message to a host; false when it has no session, or the session was just ended because it is too slow.
+    /// Sends a message to a host; false when it has no open session, or the session was just ended because it is too slow.
     pub fn send(&self, host: &HostName, message: v1::ControllerMessage) -> bool {
-        let Some(session) = lock(&self.inner).get(host).and_then(|entry| entry.session.clone()) else { return false };
+        let session = lock(&self.inner).get(host).and_then(|entry| entry.session.clone());
+        let Some(session) = session.filter(|session| session.is_open.load(Ordering::SeqCst)) else { return false };
         match session.outbox.push(message) {
             Ok(()) => true,
             Err(overflow) => {
@@ -191,4 +235,41 @@ impl Registry {
 /// A lock whose holder panicked holds counters and handles, all of them still good.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use quell_wire::v1::{Acknowledge, controller_message::Body};
+
+    use super::*;
+    use crate::session::outbox::outbox;
+
+    /// An order that was released before the hello of a session was decided about would reach the agent although that
+    /// decision takes it for lost.
+    #[test]
+    fn a_session_gets_what_is_sent_after_it_was_opened_and_nothing_before() {
+        let (registry, host): (Registry, HostName) = (Registry::default(), "web1".parse().unwrap());
+        let end = Ending::new(CancellationToken::new());
+        let (outbox, _outbound) = outbox(&end);
+        let session = |connection| {
+            let (outbox, end, gone) = (outbox.clone(), end.clone(), CancellationToken::new());
+            Arc::new(Session { connection, is_open: false.into(), outbox, end, replaced: false.into(), gone })
+        };
+        let send = || {
+            let body = Some(Body::Acknowledge(Acknowledge { sequence: 1 }));
+            registry.send(&host, v1::ControllerMessage { body })
+        };
+        registry.install(&host, session(1)).unwrap();
+        assert!(!send());
+        registry.open(&host, 1);
+        assert!(send());
+
+        registry.replace(&host, 2).unwrap();
+        registry.install(&host, session(2)).unwrap();
+        registry.open(&host, 1);
+        assert!(!send(), "the word was for the session before it");
+        registry.open(&host, 2);
+        assert!(send());
+        assert_eq!(registry.install(&host, session(1)).err(), Some(Older), "it waited while a newer one came");
+    }
 }

@@ -5,7 +5,9 @@
 //! - a message that needs an acknowledgement is acknowledged after what it says is durable, and not before;
 //! - one that came already changes nothing, one that overtook another is refused, and the agent sends it again;
 //! - at the start of a session the agent is sent everything that it is owed: probes, orders without an outcome;
-//! - a second session of the same host replaces the first, and the host is not reported as gone in between;
+//! - a second session of the same host replaces the first, and the host is not reported as gone in between; a hello that
+//!   comes late, on an older connection than another one, is refused;
+//! - an order that was decided upon before the hello does not get into the session that begins with it;
 //! - one message at a time is taken in, so an agent that sends faster than the controller decides is slowed by flow
 //!   control and drops samples at its own end; one that does not read is ended (see [`outbox`]);
 //! - whatever an agent sends, it is told in one sentence what was wrong, and the controller goes on.
@@ -44,7 +46,7 @@ use crate::{
     config,
     decider::Handle,
     metrics::Metrics,
-    registry::{Live, Registry, Session},
+    registry::{Live, Older, Registry, Session},
     rpc::status,
     wire::{self, Invalid},
 };
@@ -165,7 +167,9 @@ impl Worker {
     /// Ends an earlier session of the host, welcomes the agent, and makes this the host's session.
     async fn take_over(&mut self, hello: &Hello) -> Result<Arc<Session>, Status> {
         let host = &self.caller.name;
-        if let Some(gone) = self.context.registry.replace(host) {
+        let connection = self.caller.peer.connection;
+        let older = |older: Older| Status::aborted(format!("{older}: what is said on an older one is out of date"));
+        if let Some(gone) = self.context.registry.replace(host, connection).map_err(older)? {
             timeout(REPLACE_WITHIN, gone.cancelled())
                 .await
                 .map_err(|_| Status::unavailable("an earlier session of this host has not ended yet; try again"))?;
@@ -184,12 +188,14 @@ impl Worker {
         };
         self.say(Body::Welcome(welcome))?;
         let session = Arc::new(Session {
+            connection,
+            is_open: AtomicBool::new(false),
             outbox: self.outbox.clone(),
             end: self.ending.clone(),
             replaced: AtomicBool::new(false),
             gone: CancellationToken::new(),
         });
-        if let Some(other) = self.context.registry.install(host, session.clone()) {
+        if let Some(other) = self.context.registry.install(host, session.clone()).map_err(older)? {
             other.replaced.store(true, Ordering::SeqCst);
             other.end.because(Status::aborted("another session of this host took over"));
             let _ = timeout(REPLACE_WITHIN, other.gone.cancelled()).await;
@@ -226,7 +232,7 @@ impl Worker {
         self.live.heard(self.context.decider.now());
         self.live.lost(hello.spool_dropped);
         self.context.metrics.samples_dropped.inc_by(hello.spool_dropped);
-        let hello = wire::hello(hello)?;
+        let hello = wire::hello(hello, self.caller.peer.connection)?;
         self.submit(Input::Connected { host: host.clone(), hello }).await?;
         // A revocation between the check of the certificate and the installation of the session found nobody to end.
         let state = self.context.decider.state();

@@ -36,6 +36,8 @@ const LINE_BYTES: usize = 4 << 10;
 const LINES: usize = 1_000;
 /// Most facts, journal entries or preview items in one message.
 const ITEMS: usize = 1_000;
+/// Most commands that an agent may have at hand: more than fit into its queues.
+const AT_HAND: usize = 10_000;
 /// How the specification of a probe that reads the host begins, whatever else it says; more than is needed goes along when
 /// another one happens to hold this.
 const READS_HOST: [&str; 3] = ["\"command\":", "\"file\":", "\"logMatch\":"];
@@ -83,13 +85,15 @@ impl Invalid {
     }
 }
 
-/// What an agent says of itself.
+/// What an agent says of itself, on the connection with this number.
 ///
 /// # Errors
 /// A journal entry is malformed, or there are too many facts or entries.
-pub fn hello(message: v1::Hello) -> Result<Hello, Invalid> {
+pub fn hello(message: v1::Hello, connection: u64) -> Result<Hello, Invalid> {
     at_most("hello.facts", message.facts.len(), ITEMS)?;
     at_most("hello.journal", message.journal.len(), ITEMS)?;
+    at_most("hello.at_hand", message.at_hand.len(), AT_HAND)?;
+    let at_hand = message.at_hand.iter().map(|id| command_id(id)).collect::<Result<_, _>>()?;
     let journal = message.journal.into_iter().map(journal_entry).collect::<Result<_, _>>()?;
     let facts = message.facts.into_iter().map(|(name, fact)| (cut(name, NAME_BYTES), cut(fact, NAME_BYTES))).collect();
     Ok(Hello {
@@ -97,6 +101,8 @@ pub fn hello(message: v1::Hello) -> Result<Hello, Invalid> {
         facts,
         fence: message.fence,
         journal,
+        at_hand,
+        connection,
         dropped: message.spool_dropped,
         trust_version: message.trust_version,
         label_version: message.label_version,

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Report, Shared,
+    at_hand::Held,
     carry_out::{self, Finish},
     journal_key,
     outcome::{End, Kind},
@@ -37,7 +38,7 @@ const GIVE_WAY_EVERY: Duration = Duration::from_secs(1);
 
 /// What the queue is told.
 pub(super) enum Message {
-    Submit { command: Box<v1::Command>, received: Instant, admitted: Result<Admitted, Refusal> },
+    Submit { command: Box<v1::Command>, held: Option<Held>, received: Instant, admitted: Result<Admitted, Refusal> },
     Cancel { command_id: String, reason: String },
     Acknowledged(String),
     Stop(oneshot::Sender<()>),
@@ -71,6 +72,8 @@ pub(super) struct Order {
     pub(super) resources: BTreeSet<String>,
     /// In whose name it is done.
     pub(super) signed: Signed,
+    /// It is at hand for as long as it is here.
+    _held: Option<Held>,
     /// It is not begun after this.
     pub(super) not_after: Instant,
     pub(super) cancel: Cancel,
@@ -162,7 +165,7 @@ impl Queue {
 
     fn take(&mut self, message: Message) {
         match message {
-            Message::Submit { command, received, admitted } => self.submit(command, received, admitted),
+            Message::Submit { command, held, received, admitted } => self.submit(command, held, received, admitted),
             Message::Cancel { command_id, reason } => self.cancel(&command_id, &reason),
             Message::Acknowledged(key) => {
                 self.tasks.spawn(carry_out::acknowledge(Arc::clone(&self.shared), key));
@@ -174,7 +177,13 @@ impl Queue {
         }
     }
 
-    fn submit(&mut self, command: Box<v1::Command>, received: Instant, admitted: Result<Admitted, Refusal>) {
+    fn submit(
+        &mut self,
+        command: Box<v1::Command>,
+        held: Option<Held>,
+        received: Instant,
+        admitted: Result<Admitted, Refusal>,
+    ) {
         let key = journal_key(&command);
         if !command.preview_only && self.is_known(&key) {
             return;
@@ -202,35 +211,28 @@ impl Queue {
             incident = command.incident_id,
             action = command.action
         );
-        let shared = Arc::clone(&self.shared);
-        let refuse = |end: End| carry_out::answer(shared, command.clone(), key.clone(), end);
         let not_after = received + Duration::from_millis(command.start_within_ms);
         if checked.is_ok() && Instant::now() >= not_after {
             let end = End::new(Kind::NotStarted, "the time in which it might begin was over when it came");
-            let task = refuse(end);
-            self.tasks.spawn(task);
-            return;
+            return self.answer(command, key, held, end);
         }
         let admitted = match checked.and(admitted) {
             Ok(admitted) => admitted,
             Err(refusal) => {
                 span.in_scope(|| tracing::warn!(reason = refusal.reason, "an order is refused"));
-                let task = refuse(End::refused(refusal));
-                self.tasks.spawn(task);
-                return;
+                return self.answer(command, key, held, End::refused(refusal));
             }
         };
         if self.waiting.len() + self.running.len() >= ORDER_LIMIT {
             let text = format!("{ORDER_LIMIT} orders wait or run on this host already");
-            let task = refuse(End::new(Kind::NotStarted, text));
-            self.tasks.spawn(task);
-            return;
+            return self.answer(command, key, held, End::new(Kind::NotStarted, text));
         }
         let order = Box::new(Order {
             key,
             action: admitted.action,
             resources: admitted.resources,
             signed: admitted.signed,
+            _held: held,
             not_after,
             cancel: Cancel::default(),
             not_before: None,
@@ -242,6 +244,25 @@ impl Queue {
         } else {
             self.waiting.push_back(order);
         }
+    }
+
+    /// Answers an order that is not carried out. Until the journal knows that, it counts as running and touches nothing:
+    /// the same order, come again meanwhile, might be admitted.
+    fn answer(&mut self, command: Box<v1::Command>, key: String, held: Option<Held>, end: End) {
+        let running = (!command.preview_only).then(|| Running {
+            key: key.clone(),
+            command_id: command.command_id.clone(),
+            resources: BTreeSet::new(),
+            cancel: Cancel::default(),
+        });
+        let shared = Arc::clone(&self.shared);
+        let answer = async move {
+            let finish = carry_out::answer(shared, command, key, end).await;
+            drop(held);
+            finish
+        };
+        let id = self.tasks.spawn(answer).id();
+        self.running.extend(running.map(|running| (id, running)));
     }
 
     /// An order that was seen before is answered and not done.

@@ -302,6 +302,56 @@ async fn fences_holds_and_dry_runs_change_nothing() {
     assert!(file.exists());
 }
 
+/// What the agent has and may still begin is told until it has an outcome: whoever does not find an order here nor in the
+/// journal may count it as not begun.
+#[tokio::test]
+async fn an_order_is_at_hand_from_its_arrival_to_its_outcome() {
+    let (directory, mut agent) = fresh().await;
+    std::fs::write(directory.path().join("uptime"), "1.0 1.0").unwrap();
+    let polite = v1::Command { yield_to: vec!["boot 5m".to_owned()], ..shell("waits", "true") };
+    let given = agent.handle.submit(office::signed(polite.clone()));
+    assert!(agent.handle.at_hand().contains("cmd-waits"), "from the moment at which it was read");
+    given.await;
+    // The same again is answered by the first one, and takes nothing away.
+    agent.submit(polite).await;
+    agent.handle.submit(office::signed(v1::Command { preview_only: true, ..shell("asked", "true") })).await;
+    while !matches!(agent.reports.recv().await, Some(Report::Preview(_))) {}
+    assert_eq!(agent.handle.at_hand().into_iter().collect::<Vec<_>>(), ["cmd-waits"], "it gives way, and is there");
+    assert!(agent.handle.journal().is_empty(), "its intent is not journaled yet");
+    std::fs::write(directory.path().join("uptime"), "900.0 1.0").unwrap();
+    assert_eq!(agent.outcome("cmd-waits").await.kind(), OutcomeKind::Succeeded);
+    let begun = std::time::Instant::now();
+    while !agent.handle.at_hand().is_empty() {
+        assert!(begun.elapsed() < LIMIT, "it is over and still at hand");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_order_is_known_at_every_moment_whatever_becomes_of_it() {
+    let (_directory, mut agent) = fresh().await;
+    let late = v1::Command { start_within_ms: 0, ..shell("late", "true") };
+    let stranger = v1::Command { authority: None, ..office::signed(shell("stranger", "true")) };
+    for command in [office::signed(shell("good", "true")), office::signed(late), stranger] {
+        let id = command.command_id.clone();
+        let given = agent.handle.submit(command);
+        let known = async {
+            loop {
+                let at_hand = agent.handle.at_hand();
+                let journaled = agent.handle.journal();
+                let is_known = at_hand.contains(&id) || journaled.iter().any(|entry| entry.command_id == id);
+                assert!(is_known, "{id} may be sent again, and done although it was refused");
+                if at_hand.is_empty() {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LIMIT, async { tokio::join!(given, known) }).await.unwrap();
+        agent.outcome(&id).await;
+    }
+}
+
 #[tokio::test]
 async fn an_order_gives_way_and_begins_when_the_way_is_free() {
     let (directory, mut agent) = fresh().await;

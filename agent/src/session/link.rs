@@ -65,12 +65,15 @@ fn words(status: &tonic::Status) -> String {
 
 /// Carries out orders: the executor, or what stands for it in tests.
 pub trait Orders: Send + Sync {
-    /// Gives an order.
-    fn submit(&self, command: v1::Command) -> Boxed<'_, ()>;
+    /// Gives an order. It is at hand as soon as this returns; what it returns carries it on.
+    fn submit(&self, command: v1::Command) -> Boxed<'static, ()>;
     /// Calls one off.
     fn cancel(&self, cancel: v1::CancelCommand) -> Boxed<'_, ()>;
     /// The controller has an outcome durably.
     fn acknowledged(&self, key: String) -> Boxed<'_, ()>;
+    /// The orders that were given and of which the journal may not tell yet. Asked before [`Orders::journal`], so that
+    /// none is missed which goes from here to there meanwhile.
+    fn at_hand(&self) -> BTreeSet<String>;
     /// What the journal holds without an acknowledgement.
     fn journal(&self) -> Vec<v1::JournalEntry>;
     /// The highest fence that was seen.
@@ -84,7 +87,7 @@ pub trait Orders: Send + Sync {
 }
 
 impl Orders for Handle {
-    fn submit(&self, command: v1::Command) -> Boxed<'_, ()> {
+    fn submit(&self, command: v1::Command) -> Boxed<'static, ()> {
         Box::pin(Self::submit(self, command))
     }
 
@@ -94,6 +97,10 @@ impl Orders for Handle {
 
     fn acknowledged(&self, key: String) -> Boxed<'_, ()> {
         Box::pin(async move { Self::acknowledged(self, &key).await })
+    }
+
+    fn at_hand(&self) -> BTreeSet<String> {
+        Self::at_hand(self)
     }
 
     fn journal(&self) -> Vec<v1::JournalEntry> {
@@ -118,9 +125,8 @@ impl Orders for Handle {
 }
 
 /// Something for the executor.
-#[derive(Debug)]
 pub(super) enum Order {
-    Submit(Box<v1::Command>),
+    Submit(Boxed<'static, ()>),
     Cancel(v1::CancelCommand),
     Acknowledged(String),
     Believe(v1::SignedChange),
@@ -132,7 +138,7 @@ pub(super) fn forward(orders: Arc<dyn Orders>) -> mpsc::Sender<Order> {
     tokio::spawn(async move {
         while let Some(order) = receiver.recv().await {
             match order {
-                Order::Submit(command) => orders.submit(*command).await,
+                Order::Submit(given) => given.await,
                 Order::Cancel(cancel) => orders.cancel(cancel).await,
                 Order::Acknowledged(key) => orders.acknowledged(key).await,
                 Order::Believe(change) => orders.believe(change).await,

@@ -56,6 +56,7 @@ async fn outcomes_of_an_earlier_process_are_told_until_they_are_acknowledged() {
     let mut agent = Agent::with_journal(vec![entry("key-0", Some(left)), entry("key-1", None)]).await;
     let (hello, mut peer) = agent.welcome(Welcome { acknowledged: 4, ..Welcome::default() }).await;
     assert_eq!(hello.journal.len(), 2);
+    assert_eq!(hello.at_hand, ["cmd-70"], "what waits for its turn is told, too");
     let (number, told) = peer.numbered().await;
     assert!(number == 5 && matches!(told, Up::Outcome(told) if told.idempotency_key == "key-0"));
     peer.acknowledge(5).await;

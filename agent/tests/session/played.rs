@@ -70,8 +70,13 @@ impl Executor {
 }
 
 impl Orders for Executor {
-    fn submit(&self, command: Command) -> Boxed<'_, ()> {
-        self.tell(Played::Submitted(command.command_id))
+    fn submit(&self, command: Command) -> Boxed<'static, ()> {
+        let told = self.told.clone();
+        Box::pin(async move { told.send(Played::Submitted(command.command_id)).unwrap() })
+    }
+
+    fn at_hand(&self) -> BTreeSet<String> {
+        ["cmd-70".to_owned()].into()
     }
 
     fn cancel(&self, cancel: CancelCommand) -> Boxed<'_, ()> {

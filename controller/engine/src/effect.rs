@@ -16,6 +16,15 @@ use crate::{
 /// Something to do.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
+    /// From here on, what is for this agent goes to the session that began with the [`crate::input::Hello`] of this
+    /// connection. What was released before is not for it: what the hello tells of the agent's orders was said before
+    /// they could reach it, and is what is decided by.
+    Open {
+        /// The agent.
+        host: HostName,
+        /// The connection.
+        connection: u64,
+    },
     /// Send an order to an agent; it is sent again when the agent reconnects while the order has no outcome.
     Command {
         /// The agent.

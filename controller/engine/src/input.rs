@@ -1,6 +1,10 @@
 //! What can happen.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use quell_model::{
@@ -125,6 +129,11 @@ pub struct Hello {
     pub fence: u64,
     /// Commands that its journal holds, with the outcome of those that ended.
     pub journal: Vec<(CommandId, Option<Outcome>)>,
+    /// Commands that it has and that its journal does not tell of: it may begin them at any moment, and owes an outcome
+    /// of each.
+    pub at_hand: BTreeSet<CommandId>,
+    /// The connection on which it said so: a later one of the same agent has a higher number.
+    pub connection: u64,
     /// Samples that it dropped.
     pub dropped: u64,
     /// Random at each start of the agent.

@@ -10,7 +10,7 @@ use quell_model::{
 };
 
 use crate::{
-    Actor,
+    Actor, Effect,
     draft::Entry,
     host,
     id::CommandId,
@@ -51,16 +51,17 @@ pub(crate) fn connected(turn: &mut Turn<'_>, name: &HostName, hello: &Hello) {
     );
     turn.windows.hear(name, now);
     turn.touch(Subject::Host(name.clone()));
+    turn.effect(Effect::Open { host: name.clone(), connection: hello.connection });
     // Before any order: an agent judges orders by what it believes.
     trust::owed(turn, name, hello.trust_version, hello.label_version);
     turn.assign(name);
-    reconcile_commands(turn, name, &hello.journal);
+    reconcile_commands(turn, name, hello);
     preview::ask_again(turn, name);
     turn.touch_live();
 }
 
-/// Brings the commands of a host and what its journal holds together.
-fn reconcile_commands(turn: &mut Turn<'_>, name: &HostName, journal: &[(CommandId, Option<Outcome>)]) {
+/// Brings the commands of a host and what the host has of them together.
+fn reconcile_commands(turn: &mut Turn<'_>, name: &HostName, hello: &Hello) {
     let live: Vec<_> = turn
         .state()
         .live
@@ -70,7 +71,7 @@ fn reconcile_commands(turn: &mut Turn<'_>, name: &HostName, journal: &[(CommandI
         .filter(|command| command.host == *name)
         .collect();
     for command in live {
-        match journal.iter().find(|(id, _)| *id == command.id) {
+        match hello.journal.iter().find(|(id, _)| *id == command.id) {
             Some((_, Some(outcome))) => {
                 let now = turn.now;
                 rollout::end_command(turn, &command, outcome.clone(), now);
@@ -79,6 +80,8 @@ fn reconcile_commands(turn: &mut Turn<'_>, name: &HostName, journal: &[(CommandI
                 begun(turn, name, command.id);
                 stop::ask_to_stop(turn, &command);
             }
+            // It may begin at any moment: whether it did is the agent's to say, and nobody else's.
+            None if hello.at_hand.contains(&command.id) => stop::ask_to_leave(turn, &command),
             None => resend(turn, &command),
         }
     }

@@ -98,6 +98,7 @@ mod tests {
             key: Digest::of(key),
             not_after: Some(Timestamp::from_second(2_000).unwrap()),
             address: "192.0.2.1:1".parse().unwrap(),
+            connection: 1,
             cut: CancellationToken::new(),
         }
     }

@@ -351,6 +351,7 @@ mod tests {
             key: Digest::default(),
             not_after: None,
             address: "192.0.2.1:1".parse().unwrap(),
+            connection: 1,
             cut: CancellationToken::new(),
         };
         let (mira, nobody) = (peer(Some(Role::Operator { name: "mira".to_owned() })), peer(None));

@@ -128,7 +128,7 @@ pub struct Outbound {
 }
 
 /// A new pair of ends.
-pub(super) fn outbox(ending: &Ending) -> (Outbox, Outbound) {
+pub(crate) fn outbox(ending: &Ending) -> (Outbox, Outbound) {
     let (sender, receiver) = mpsc::channel(MESSAGES);
     let waiting = Arc::new(AtomicUsize::new(0));
     let outbound = Outbound {

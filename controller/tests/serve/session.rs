@@ -4,9 +4,13 @@ use std::time::Duration;
 
 use quell_engine::state::HostState;
 use quell_model::{digest::Digest, preview::Item, trust::run::Run};
-use quell_wire::v1::{
-    ActionStarted, AgentMessage, ChangeHostRequest, Field, GetRequest, Heartbeat, Hello, HostHold, LogTail, Outcome,
-    OutcomeKind, Preview, PreviewItem, Sample, agent_message::Body as Said, controller_message::Body, field,
+use quell_wire::{
+    PROTOCOL,
+    v1::{
+        ActionStarted, AgentMessage, ChangeHostRequest, Field, GetRequest, Heartbeat, Hello, HostHold, LogTail,
+        Outcome, OutcomeKind, Preview, PreviewItem, Sample, agent_message::Body as Said, controller_message::Body,
+        field,
+    },
 };
 use tonic::Code;
 
@@ -107,6 +111,29 @@ async fn a_second_session_of_a_host_replaces_the_first_without_the_host_being_go
     assert_eq!(second.acknowledged().await, 1);
     assert_eq!(controller.inside.count("Disconnected"), 0);
     assert_eq!(controller.inside.count("Connected"), 2);
+    controller.stop().await.unwrap();
+}
+
+/// What an older connection says was said before: a decision by it would count out orders that the agent has by now.
+#[tokio::test]
+async fn a_hello_that_comes_late_on_an_older_connection_is_refused() {
+    let controller = start().await;
+    let identity = controller.join("planthost1").await;
+    let (first, mut to_first) = open(&identity).await.unwrap();
+    let (second, mut to_second) = open(&identity).await.unwrap();
+    let mut agent = FakeAgent::welcomed(&identity).await;
+    first.send(hello()).await.unwrap();
+    let refused = next(&mut to_first).await.unwrap_err();
+    assert!(refused.code() == Code::Aborted && refused.message().contains("newer connection"), "{refused}");
+    agent.say(outcome(1)).await;
+    assert_eq!(agent.acknowledged().await, 1, "its session goes on");
+
+    drop(agent);
+    until("the newest is gone", || controller.inside.count("Disconnected") == 1).await;
+    second.send(hello()).await.unwrap();
+    let refused = next(&mut to_second).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Aborted, "{refused}");
+    assert_eq!(controller.inside.count("Connected"), 1);
     controller.stop().await.unwrap();
 }
 
@@ -245,6 +272,26 @@ async fn a_session_begins_with_hello_of_a_protocol() {
     let status = next(&mut inbound).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument, "{status}");
     assert_eq!(controller.inside.count("Connected"), 0);
+    controller.stop().await.unwrap();
+}
+
+/// An agent of two versions before says nothing that came since; one of a later version may say more than is understood here.
+#[tokio::test]
+async fn agents_of_other_versions_are_served_in_the_protocol_that_both_know() {
+    let controller = start().await;
+    let identity = controller.join("planthost1").await;
+    for protocol in PROTOCOL.saturating_sub(2).max(1)..=PROTOCOL + 2 {
+        let (outbound, mut inbound) = open(&identity).await.unwrap();
+        let capabilities = vec!["probe.of-tomorrow".to_owned()];
+        let said = Hello { protocol, capabilities, ..Hello::default() };
+        outbound.send(message(0, Said::Hello(said))).await.unwrap();
+        let first = next(&mut inbound).await.unwrap().and_then(|message| message.body);
+        let Some(Body::Welcome(welcome)) = first else { panic!("{protocol}: {first:?}") };
+        assert_eq!(welcome.protocol, protocol.min(PROTOCOL));
+        outbound.send(outcome(u64::from(protocol))).await.unwrap();
+        let mut agent = FakeAgent { outbound, inbound, welcome };
+        assert_eq!(agent.acknowledged().await, u64::from(protocol));
+    }
     controller.stop().await.unwrap();
 }
 

@@ -54,6 +54,8 @@ pub struct Peer {
     pub not_after: Option<Timestamp>,
     /// Where it connects from.
     pub address: SocketAddr,
+    /// The connections that this process accepted are counted: one that a peer made later has a higher number.
+    pub connection: u64,
     /// Cancel this to close the connection at once, with every stream on it.
     pub cut: CancellationToken,
 }

@@ -146,13 +146,15 @@ pub async fn serve(
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let shared = Arc::new(Shared::new(tls, routes, gatekeeper, options, shutdown.clone()));
     let connections = TaskTracker::new();
+    let mut accepted = 0;
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
             _ = sweep.tick() => shared.sweep(),
-            accepted = listener.accept() => match accepted {
+            connection = listener.accept() => match connection {
                 Ok((stream, address)) => {
-                    connections.spawn(Arc::clone(&shared).run(stream, address));
+                    accepted += 1;
+                    connections.spawn(Arc::clone(&shared).run(stream, address, accepted));
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {

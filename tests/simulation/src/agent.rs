@@ -67,6 +67,8 @@ pub(crate) struct Agent {
     pub(crate) offset: i64,
     /// Whether the host's administrator holds it.
     pub(crate) is_held: bool,
+    /// Until when every order gives way to something else that goes on there.
+    pub(crate) gives_way_until: Millis,
     pub(crate) incarnation: u64,
     process: Option<Process>,
 }
@@ -123,7 +125,7 @@ impl Agent {
         std::fs::create_dir(&directory)?;
         let role = HOSTS.iter().find(|(name, _)| *name == host.as_str()).map_or("", |(_, role)| role);
         Beliefs::establish(&directory, &people::root(), &labels(role))?;
-        Ok(Self { directory, offset: 0, is_held: false, incarnation: 0, process: None })
+        Ok(Self { directory, offset: 0, is_held: false, gives_way_until: 0, incarnation: 0, process: None })
     }
 
     /// Whether its process runs.
@@ -158,6 +160,12 @@ impl Agent {
     pub(crate) fn knows(&self, command: &v1::Command) -> bool {
         let process = self.process.as_ref();
         process.is_some_and(|process| process.journal.find(&journal_key(command)).is_some())
+    }
+
+    /// Whether it has durably seen a later order than this one, which it never got.
+    pub(crate) fn is_past(&self, command: &v1::Command) -> bool {
+        let process = self.process.as_ref();
+        process.is_some_and(|process| process.journal.fence() > command.fence)
     }
 
     fn moment(&self, now: Millis, epoch: std::time::Instant) -> Moment {

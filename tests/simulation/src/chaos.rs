@@ -37,7 +37,7 @@ impl World {
         if self.rng.u32(0..3) == 0 {
             self.set_right();
         }
-        match self.rng.u32(0..24) {
+        match self.rng.u32(0..26) {
             0..12 => {
                 let what = self.site.breaks(&mut self.rng);
                 self.tell(|| format!("* {what}"));
@@ -53,6 +53,7 @@ impl World {
             19 => self.jump(&host),
             20 => self.fill_disk(),
             21 | 22 => self.replay(),
+            23 | 24 => self.give_way(&host),
             _ => self.toggle_hold(&host),
         }
     }
@@ -62,7 +63,7 @@ impl World {
         self.controller.disk.fill(false, false);
         self.controller.clock.put_ahead(0);
         for agent in self.agents.values_mut() {
-            (agent.offset, agent.is_held) = (0, false);
+            (agent.offset, agent.is_held, agent.gives_way_until) = (0, false, 0);
         }
     }
 
@@ -112,9 +113,9 @@ impl World {
     }
 
     /// Somebody who listened sends an order again, to the same host or another one. An order that its host never took in is
-    /// none that could be repeated: whoever can bring that stands in the controller's place.
+    /// among them only when a later one was: whoever can bring it before that stands in the controller's place.
     fn replay(&mut self) {
-        let captured: Vec<usize> = (0..self.captured.len()).filter(|place| self.was_taken_in(*place)).collect();
+        let captured: Vec<usize> = (0..self.captured.len()).filter(|place| self.is_worn_out(*place)).collect();
         if captured.is_empty() {
             return;
         }
@@ -123,17 +124,19 @@ impl World {
         self.give(&to, command);
     }
 
-    fn was_taken_in(&self, place: usize) -> bool {
+    /// Whether an order must have no effect any more: its host took it in, or never got it and took in a later one.
+    fn is_worn_out(&self, place: usize) -> bool {
         let (host, command) = &self.captured[place];
-        self.agents.get(host).is_some_and(|agent| agent.knows(command))
+        let agent = self.agents.get(host);
+        agent.is_some_and(|agent| agent.knows(command) || (!command.preview_only && agent.is_past(command)))
     }
 
-    /// Every order that was ever taken in is sent again, to every host; and to the controller all that agents reported.
+    /// Every order that must have no effect any more is sent again, to every host; and to the controller all that agents reported.
     pub(crate) fn replay_all(&mut self) {
         self.replayed_after = Some(self.judge.effects());
         let hosts: Vec<HostName> = self.agents.keys().cloned().collect();
-        let taken_in = (0..self.captured.len()).filter(|place| self.was_taken_in(*place));
-        let orders: Vec<_> = taken_in.map(|place| self.captured[place].1.clone()).collect();
+        let worn_out = (0..self.captured.len()).filter(|place| self.is_worn_out(*place));
+        let orders: Vec<_> = worn_out.map(|place| self.captured[place].1.clone()).collect();
         for command in orders {
             hosts.iter().for_each(|host| self.give(host, command.clone()));
         }
@@ -157,6 +160,31 @@ impl World {
             agent.is_held = !agent.is_held;
             let held = agent.is_held;
             self.tell(|| format!("* the administrator of {host} holds it: {held}"));
+        }
+    }
+
+    /// Something goes on at a host to which orders give way: they wait there, taken in and not begun. Then the host is cut
+    /// off for a moment, so that people and the controller decide without it, and it says what it has when it is back.
+    fn give_way(&mut self, host: &HostName) {
+        let until = self.now + self.rng.u64(60..180) * SECOND;
+        let wait = self.rng.u64(5..60) * SECOND;
+        self.schedule(wait, Event::Interrupted { host: host.clone() });
+        self.tell(|| format!("* orders to {host} give way until {} s", until / SECOND));
+        if let Some(agent) = self.agents.get_mut(host) {
+            agent.gives_way_until = until;
+        }
+    }
+
+    /// A host is cut off for so short a time that its orders still wait when it is back, and people hold it meanwhile.
+    pub(crate) fn interrupt(&mut self, host: &HostName) {
+        if self.at_peace {
+            return;
+        }
+        let until = self.now + self.rng.u64(2..10) * SECOND;
+        self.tell(|| format!("* {host} is cut off until {} s", until / SECOND));
+        [Way::Up, Way::Down].into_iter().for_each(|way| self.network.cut(host, way, until));
+        if self.controller.is_alive() && self.hold(HoldScope::Host(host.clone())) == Err(Died) {
+            self.kill_controller("in the middle of something");
         }
     }
 
@@ -219,6 +247,17 @@ impl World {
         self.request(person, people::answer(person, &plan, approve)).map(drop)
     }
 
+    /// The vote of somebody who was not asked is counted for each plan that waits for one.
+    pub(crate) fn forge_votes(&mut self) -> Result<(), Died> {
+        let state = self.controller.state().unwrap_or_default();
+        let asked = state.live.plans.iter().filter_map(|id| state.plans.get(id));
+        let asked = asked.filter(|plan| plan.state == PlanState::Proposed).cloned();
+        asked.collect::<Vec<_>>().into_iter().try_for_each(|plan| {
+            let person = people::APPROVERS[0];
+            self.request(person, people::answer(person, &plan, true)).map(drop)
+        })
+    }
+
     fn hold_something(&mut self) -> Result<(), Died> {
         let scope = match self.rng.u32(0..4) {
             0 => HoldScope::Hosts(Selector::All),
@@ -230,6 +269,10 @@ impl World {
                 HoldScope::Policy(policy)
             }
         };
+        self.hold(scope)
+    }
+
+    fn hold(&mut self, scope: HoldScope) -> Result<(), Died> {
         let length: Millis = self.rng.u64(1..8) * MINUTE;
         let span_of_hold = Duration::from_millis(length);
         let request = Request::Hold { scope: scope.clone(), span: span_of_hold, reason: "to be safe".to_owned() };
@@ -324,6 +367,14 @@ impl World {
         // In every fourth run all that waits has to end without anybody's help, which takes an hour.
         if !self.plan.seed.is_multiple_of(4) {
             self.schedule(4 * MINUTE, Event::TidyUp);
+        }
+        self.let_all_go();
+    }
+
+    /// People let go of everything, as soon as there is a controller to hear it.
+    pub(crate) fn let_all_go(&mut self) {
+        if !self.controller.is_alive() {
+            return self.schedule(SECOND, Event::LetAllGo);
         }
         if self.release_hold(None) == Err(Died) {
             self.judge.wrong("the controller died at peace");

@@ -49,6 +49,8 @@ pub(crate) struct Controller {
     pub(crate) incarnation: u64,
     stepper: Option<Stepper>,
     sessions: BTreeMap<HostName, Session>,
+    /// The newest connection on which each host said hello.
+    newest: BTreeMap<HostName, Connection>,
     effects: Arc<Mutex<Vec<Effect>>>,
     /// The newest record that the invariants were checked at.
     checked: u64,
@@ -74,6 +76,7 @@ impl Controller {
             incarnation: 0,
             stepper: None,
             sessions: BTreeMap::new(),
+            newest: BTreeMap::new(),
             effects: Arc::default(),
             checked: 0,
             set_up: false,
@@ -210,6 +213,7 @@ impl World {
             return;
         }
         self.controller.sessions.clear();
+        self.controller.newest.clear();
         let after = if self.rng.u32(0..4) == 0 { self.rng.u64(10..180) } else { self.rng.u64(1..10) };
         self.tell(|| format!("the controller is killed {how}, and starts again after {after} s"));
         // The kernel closes what the process had open.
@@ -321,7 +325,8 @@ impl World {
                 Ok(())
             }
             Effect::Disconnect { host, reason } => self.close(&host, &reason),
-            Effect::WakeAt(_) => Ok(()),
+            // Here what is released is carried out before anything else is decided.
+            Effect::Open { .. } | Effect::WakeAt(_) => Ok(()),
         }
     }
 
@@ -364,6 +369,9 @@ impl World {
         let silent = self.controller.sessions.iter().filter(|(_, session)| session.heard + SILENCE < now);
         let silent: Vec<HostName> = silent.map(|(host, _)| host.clone()).collect();
         silent.iter().try_for_each(|host| self.close(host, "nothing was heard"))?;
+        if self.lacks(Broken::Approvals) {
+            self.forge_votes()?;
+        }
         self.turn(Vec::new()).map(drop)
     }
 
@@ -419,6 +427,12 @@ impl World {
     fn welcome(&mut self, host: &HostName, connection: Connection, hello: v1::Hello) -> Result<(), Died> {
         let Some(state) = self.controller.state() else { return Ok(()) };
         let Some(row) = state.hosts.get(host) else { return Ok(()) };
+        let newest = self.controller.newest.entry(host.clone()).or_default();
+        if connection < *newest {
+            self.send(host, connection, Way::Down, &Packet::Closed);
+            return Ok(());
+        }
+        *newest = connection;
         let welcome = v1::Welcome {
             epoch: state.meta.epoch,
             acknowledged: row.acknowledged,
@@ -438,7 +452,7 @@ impl World {
             self.send(host, earlier.connection, Way::Down, &Packet::Closed);
         }
         self.say(host, Told::Welcome(welcome))?;
-        match wire::hello(hello) {
+        match wire::hello(hello, connection) {
             Ok(hello) => match self.turn(vec![Input::Connected { host: host.clone(), hello }])?.pop() {
                 Some(Err(Failed::Unavailable(why))) => self.close(host, &why.to_string()),
                 _ => Ok(()),

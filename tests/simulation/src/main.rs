@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::Parser;
-use quell_simulation::{Plan, Report, Side, run, sweep};
+use quell_simulation::{Broken, Plan, Report, Side, run, sweep};
 
 /// Simulates an installation in which things go wrong, and says what must never happen and did.
 #[derive(Debug, Parser)]
@@ -31,6 +31,9 @@ struct Arguments {
     /// Kills at this point of the scenario only: `controller:17`, `agent:4`.
     #[arg(long, value_parser = point, conflicts_with_all = ["seed", "sweep"])]
     kill: Option<(Side, u64)>,
+    /// Leaves a rule out on purpose, which the seeds then have to find.
+    #[arg(long, value_parser = rule)]
+    broken: Option<Broken>,
     /// Tells the story.
     #[arg(long)]
     trace: bool,
@@ -50,6 +53,12 @@ fn point(text: &str) -> Result<(Side, u64), String> {
     Ok((side, number.parse().map_err(|_| wrong())?))
 }
 
+fn rule(text: &str) -> Result<Broken, String> {
+    let names = || Broken::ALL.map(|rule| format!("{rule:?}")).join(", ");
+    let rule = Broken::ALL.into_iter().find(|rule| format!("{rule:?}") == text);
+    rule.ok_or_else(|| format!("{text:?} is no rule that can be left out: there are {}", names()))
+}
+
 /// A run, and the command that repeats it.
 struct Job {
     plan: Plan,
@@ -58,7 +67,12 @@ struct Job {
 
 fn jobs(arguments: &Arguments) -> Vec<Job> {
     let of_seed = |seed: u64| Job {
-        plan: Plan { traced: arguments.trace, replays: seed.is_multiple_of(2), ..Plan::of(seed) },
+        plan: Plan {
+            traced: arguments.trace,
+            replays: seed.is_multiple_of(2),
+            broken: arguments.broken,
+            ..Plan::of(seed)
+        },
         again: format!("--seed {seed}"),
     };
     let of_kill = |(side, point): (Side, u64)| Job {

@@ -44,6 +44,10 @@ pub(crate) enum Event {
     Delivered { incarnation: u64, message: quell_engine::id::MessageId, well: bool },
     /// Something goes wrong by chance.
     Mishap,
+    /// A host is cut off for a moment.
+    Interrupted { host: HostName },
+    /// At peace, people let go of everything that they hold.
+    LetAllGo,
     /// Something breaks.
     Trouble(Trouble),
     /// Somebody does something.
@@ -245,6 +249,8 @@ impl World {
             }
             Event::Wake { .. } | Event::Listen { .. } | Event::Delivered { .. } => {}
             Event::Mishap => self.mishap(),
+            Event::Interrupted { host } => self.interrupt(&host),
+            Event::LetAllGo => self.let_all_go(),
             Event::Trouble(trouble) => self.breaks(trouble),
             Event::People if self.plan.chaos => self.somebody_acts(),
             Event::People => self.somebody_says_yes(),

@@ -97,6 +97,15 @@ pub(crate) fn ask_to_stop(turn: &mut Turn<'_>, command: &CommandRow) {
     }
 }
 
+/// Asks an agent that has a command to leave it, if it is not to be begun any more; one that has begun, to stop it, if it
+/// was called off.
+pub(crate) fn ask_to_leave(turn: &mut Turn<'_>, command: &CommandRow) {
+    let why = if command.state == CommandState::Begun { called_off } else { taken_back };
+    if let Some(reason) = why(turn, command) {
+        turn.effect(Effect::Cancel { host: command.host.clone(), command: command.id, reason });
+    }
+}
+
 /// Why a command that did not reach its agent is not sent again, if so: it was called off, or people hold it by now.
 pub(crate) fn taken_back(turn: &Turn<'_>, command: &CommandRow) -> Option<String> {
     called_off(turn, command).or_else(|| {

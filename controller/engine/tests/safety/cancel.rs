@@ -5,10 +5,10 @@ use std::time::Duration;
 use quell_engine::{
     Actor, Input,
     id::PlanId,
-    input::{HoldScope, Refusal, Request},
-    state::{CommandState, OutcomeKind, PlanState},
+    input::{Hello, HoldScope, Refusal, Request},
+    state::{CommandState, Outcome, OutcomeKind, PlanState},
 };
-use quell_model::selector::Selector;
+use quell_model::{name::HostName, selector::Selector, value::Fields};
 
 use super::waves::{POLICY, dies, farm, flushed, midway, outcomes, recovered};
 use crate::world::{Done, World};
@@ -109,6 +109,48 @@ fn nor_is_one_that_people_hold_by_then() {
     world.run("1m");
     assert!(!world.kinds().contains("commandResent"), "{}", world.story());
     assert_eq!(outcomes(&world)["proxy2"], OutcomeKind::NotStarted, "{}", world.story());
+}
+
+/// The order arrives, waits there for its turn and is called off while its agent is away. Only the agent can say that it
+/// does not begin.
+#[test]
+fn an_order_that_its_agent_still_has_is_called_off_there_and_not_counted_out_here() {
+    for is_called_off in [true, false] {
+        let mut world = midway(POLICY);
+        world.isolate("proxy2");
+        until(&mut world, |world| flushed(world).len() == 2);
+        let waiting = world.state.commands.values().find(|command| command.state == CommandState::Sent).unwrap().id;
+        let host: HostName = "proxy2".parse().unwrap();
+        world.step(Input::Disconnected { host: host.clone() });
+        if is_called_off {
+            cancel(&mut world, 1).unwrap();
+        }
+        let hello = Hello { at_hand: [waiting].into(), instance: "1".to_owned(), ..Hello::default() };
+        world.step(Input::Connected { host: host.clone(), hello });
+        assert!(!world.kinds().contains("commandResent"), "{}", world.story());
+        assert_eq!(world.cancelled.contains(&(host.clone(), waiting)), is_called_off, "{}", world.story());
+        assert_eq!(world.state.commands[&waiting].outcome, None, "{}", world.story());
+
+        // It began just before it heard of that.
+        world.step(Input::Begun { host: host.clone(), command: waiting });
+        let done = outcome(OutcomeKind::Succeeded);
+        let ended_at = world.now;
+        world.step(Input::Ended { host, command: waiting, outcome: done, ended_at, sequence: 1 });
+        let ended = world.state.commands[&waiting].outcome.as_ref().map(|outcome| outcome.kind);
+        assert_eq!(ended, Some(OutcomeKind::Succeeded), "{}", world.story());
+    }
+}
+
+fn outcome(kind: OutcomeKind) -> Outcome {
+    Outcome {
+        kind,
+        summary: String::new(),
+        duration: Duration::ZERO,
+        values: Fields::new(),
+        output: String::new(),
+        remedy: String::new(),
+        moved: false,
+    }
 }
 
 #[test]

@@ -20,7 +20,10 @@ mod shop;
 pub mod signing;
 mod told;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use quell_engine::{
@@ -80,6 +83,8 @@ pub struct World {
     looks: BTreeMap<String, Look>,
     /// The digests that orders have to find again.
     approved: BTreeMap<CommandId, Digest>,
+    /// The orders that agents were asked to leave, whether or not they heard it.
+    pub cancelled: BTreeSet<(HostName, CommandId)>,
     events: BTreeMap<(Timestamp, u64), Event>,
     count: u64,
     wake: Option<Timestamp>,
@@ -121,6 +126,7 @@ impl World {
             reactions: BTreeMap::new(),
             looks: BTreeMap::new(),
             approved: BTreeMap::new(),
+            cancelled: BTreeSet::new(),
             events: BTreeMap::new(),
             count: 0,
             wake: None,
@@ -217,6 +223,11 @@ impl World {
             Effect::Believe { host, changes } => {
                 self.believed.extend(changes.into_iter().map(|change| (host.clone(), change)));
             }
+            Effect::Open { host, .. } => {
+                if let Some(agent) = self.agents.get_mut(&host) {
+                    agent.connected = true;
+                }
+            }
             Effect::WakeAt(at) => self.wake = Some(at),
         }
     }
@@ -254,7 +265,6 @@ impl World {
     pub fn connect(&mut self, name: &str) {
         let host: HostName = name.parse().unwrap();
         let Some(agent) = self.agents.get_mut(&host).filter(|agent| !agent.banned) else { return };
-        agent.connected = true;
         let hello = Hello {
             agent_version: "0.1.0".to_owned(),
             instance: "1".to_owned(),
@@ -474,6 +484,7 @@ impl World {
     }
 
     fn cancel(&mut self, host: &HostName, command: CommandId) {
+        self.cancelled.insert((host.clone(), command));
         let Some(agent) = self.agents.get_mut(host).filter(|agent| agent.connected) else { return };
         if agent.cancel(command) {
             self.schedule(self.now + Duration::from_millis(10), Event::End(host.clone(), command));

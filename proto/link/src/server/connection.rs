@@ -6,10 +6,7 @@ use std::{
     future::Future,
     net::SocketAddr,
     pin::{Pin, pin},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -40,7 +37,6 @@ pub(super) struct Shared {
     options: Options,
     shutdown: CancellationToken,
     handshakes: Handshakes,
-    next: AtomicU64,
     live: Mutex<[Peers; 3]>,
 }
 
@@ -84,7 +80,6 @@ impl Shared {
             handshakes: Handshakes::new(options.handshakes),
             options,
             shutdown,
-            next: AtomicU64::new(0),
             live: Mutex::default(),
         }
     }
@@ -126,16 +121,15 @@ impl Shared {
         if live[kind].len() >= self.options.most(peer.role.as_ref()) {
             return None;
         }
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        live[kind].insert(number, Arc::new(peer.clone()));
+        live[kind].insert(peer.connection, Arc::new(peer.clone()));
         drop(live);
-        Some(Place { shared: self, kind, number })
+        Some(Place { shared: self, kind, number: peer.connection })
     }
 
-    /// Serves one connection to its end.
-    pub(super) async fn run(self: Arc<Self>, stream: TcpStream, address: SocketAddr) {
+    /// Serves one connection to its end, the so manieth that was accepted.
+    pub(super) async fn run(self: Arc<Self>, stream: TcpStream, address: SocketAddr, number: u64) {
         let Some(stream) = self.handshake(stream, address).await else { return };
-        let peer = match peer(&stream, address) {
+        let peer = match peer(&stream, address, number) {
             Ok(peer) => peer,
             Err(error) => {
                 tracing::info!(%address, %error, "refused a certificate that is not one of Quell's");
@@ -240,16 +234,16 @@ fn report(peer: &Peer, ended: Result<(), hyper::Error>) {
 }
 
 /// Who the handshake has shown the other end to be.
-fn peer(stream: &TlsStream<TcpStream>, address: SocketAddr) -> Result<Peer, crate::identity::Error> {
-    let cut = CancellationToken::new();
+fn peer(stream: &TlsStream<TcpStream>, address: SocketAddr, connection: u64) -> Result<Peer, crate::identity::Error> {
     let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let Some(shown) = shown else {
-        return Ok(Peer { role: None, key: quell_model::digest::Digest::default(), not_after: None, address, cut });
-    };
+    let key = quell_model::digest::Digest::default();
+    let stranger = Peer { role: None, key, not_after: None, address, connection, cut: CancellationToken::new() };
+    let Some(shown) = shown else { return Ok(stranger) };
     let certificate = Certificate::read(shown)?;
     match certificate.subject {
         Subject::Role(role) => {
-            Ok(Peer { role: Some(role), key: certificate.key, not_after: Some(certificate.not_after), address, cut })
+            let (key, not_after) = (certificate.key, Some(certificate.not_after));
+            Ok(Peer { role: Some(role), key, not_after, ..stranger })
         }
         other @ Subject::Controller { .. } => Err(crate::identity::Error::Malformed(other.to_string())),
     }

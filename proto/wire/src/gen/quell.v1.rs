@@ -89,6 +89,10 @@ pub struct Hello {
     /// Counts the signed changes of this host's labels that the agent has taken in.
     #[prost(uint64, tag = "13")]
     pub label_version: u64,
+    /// Commands that the agent has taken in and that `journal` does not tell of: they wait for their turn. Each of them
+    /// will begin, or the agent will say that it does not; until then the controller must not count it as not begun.
+    #[prost(string, repeated, tag = "14")]
+    pub at_hand: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// A command that an agent's journal knows.
 #[derive(serde::Serialize)]

@@ -46,7 +46,7 @@ fn previewed(command: &v1::Command, refusal: String) -> v1::Preview {
 impl World {
     /// An order comes in, from the controller or from somebody who has its words.
     pub(crate) fn submit(&mut self, host: &HostName, command: v1::Command) -> Result<(), Died> {
-        let forgets = self.lacks(Broken::Idempotency);
+        let (forgets, unfenced) = (self.lacks(Broken::Idempotency), self.lacks(Broken::Fences));
         let now = self.now;
         let wall = self.wall_of(host);
         let Some(agent) = self.agents.get_mut(host) else { return Ok(()) };
@@ -64,7 +64,7 @@ impl World {
             }
         }
         let admitted = guard::admit(&command, &process.beliefs, &CONFIG, wall);
-        let checked = guard::check_order(&command, process.fence);
+        let checked = guard::check_order(&command, if unfenced { 0 } else { process.fence });
         process.fence = process.fence.max(command.fence);
         let not_after = now + command.start_within_ms;
         if checked.is_ok() && now >= not_after {
@@ -114,14 +114,16 @@ impl World {
     /// Begins every waiting order whose resources are free, and answers those that are over.
     pub(super) fn begin_what_may(&mut self, host: &HostName) -> Result<(), Died> {
         let now = self.now;
-        while let Some(process) = self.agents.get_mut(host).and_then(|agent| agent.process.as_mut()) {
+        while let Some(agent) = self.agents.get_mut(host) {
+            let gives_way = now < agent.gives_way_until;
+            let Some(process) = &mut agent.process else { return Ok(()) };
             let mut busy: BTreeSet<String> =
                 process.running.values().flat_map(|running| running.resources.iter().cloned()).collect();
             let next = process.waiting.iter().position(|order| {
                 let is_over = order.cancelled.is_some() || now >= order.not_after;
                 let is_free = order.resources.is_disjoint(&busy);
                 busy.extend(order.resources.iter().cloned());
-                is_over || is_free
+                is_over || (is_free && !gives_way)
             });
             let Some(order) = next.and_then(|place| process.waiting.remove(place)) else { return Ok(()) };
             self.begin_order(host, order)?;

@@ -110,12 +110,15 @@ impl World {
     pub(crate) fn connect(&mut self, host: &HostName) -> Result<(), Died> {
         let connection = self.new_connection();
         let (now, wall, forgets) = (self.now, self.wall_of(host), self.lacks(Broken::LostOutcomes));
+        let silent = self.lacks(Broken::WaitingUntold);
         let Some(process) = self.agents.get_mut(host).and_then(|agent| agent.process.as_mut()) else { return Ok(()) };
         if !matches!(process.link, Link::Waiting) {
             return Ok(());
         }
         process.link = Link::Connecting { connection, until: now + CONNECT_WITHIN };
         let told = process.beliefs.told();
+        let at_hand = process.waiting.iter().map(|order| order.command.command_id.clone());
+        let at_hand = if silent { Vec::new() } else { at_hand.collect() };
         let mut open = process.journal.open_records();
         open.retain(|record| !forgets || record.outcome.is_none());
         let hello = v1::Hello {
@@ -125,6 +128,7 @@ impl World {
             trust_version: told.trust_version,
             label_version: told.label_version,
             journal: open.iter().filter_map(|record| entry(record, wall)).collect(),
+            at_hand,
             next_sequence: process.outbox.next_sequence(),
             ..v1::Hello::default()
         };
