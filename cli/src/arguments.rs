@@ -46,6 +46,10 @@ pub enum Command {
     /// Show and change whom hosts believe.
     #[command(subcommand)]
     Trust(commands::trust::Command),
+    /// Sign what another person saved for more people to sign: a change of trust, labels, a run.
+    Countersign(commands::countersign::Countersign),
+    /// Send what enough people have signed.
+    Send(commands::countersign::Send),
     /// Run an action by hand.
     Run(commands::run::Arguments),
     /// Approve exactly the plan that you have seen.

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod breaker;
 pub mod cancel;
 pub mod check;
+pub mod countersign;
 pub mod decide;
 pub mod describe;
 pub mod diff;
@@ -43,6 +44,8 @@ pub async fn run(command: Option<Command>, context: &Context) -> Result<Exit, Er
         Command::Apply(arguments) => apply::run(&arguments, context).await,
         Command::Sign(arguments) => sign::run(&arguments, context).await,
         Command::Trust(command) => trust::run(&command, context).await,
+        Command::Countersign(arguments) => countersign::countersign(&arguments, context).await,
+        Command::Send(arguments) => countersign::send(&arguments, context).await,
         Command::Run(arguments) => run::run(&arguments, context).await,
         Command::Approve(arguments) => decide::approve(&arguments, context).await,
         Command::Deny(arguments) => decide::deny(&arguments, context).await,

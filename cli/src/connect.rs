@@ -6,7 +6,7 @@ use quell_link::{MESSAGE_BYTES, files, profile::Profile, rpc::operator_service_c
 use quell_wire::v1::{GetRequest, GetResponse};
 use tonic::transport::Channel;
 
-use crate::{error::Error, kind::Kind, output::Format};
+use crate::{error::Error, kind::Kind, memory::Memory, output::Format};
 
 /// Largest answer that is taken, bytes: lists come in pages, but one thing with a long story is one message.
 const ANSWER_BYTES: usize = 16 * MESSAGE_BYTES;
@@ -29,11 +29,29 @@ impl Context {
     /// # Errors
     /// There is none, or it cannot be used.
     pub fn profile(&self) -> Result<Profile, Error> {
-        let path = match &self.profile {
-            Some(path) => path.clone(),
-            None => default_profile(&configuration_directory()?)?,
-        };
-        Profile::load(&path).map_err(|error| {
+        Self::load(&self.place()?)
+    }
+
+    /// Reads the profile, and what it has seen.
+    ///
+    /// # Errors
+    /// There is none, or one of the two cannot be used.
+    pub fn profile_and_memory(&self) -> Result<(Profile, Memory), Error> {
+        let place = self.place()?;
+        let profile = Self::load(&place)?;
+        let memory = Memory::of(&place, &profile.installation)?;
+        Ok((profile, memory))
+    }
+
+    fn place(&self) -> Result<PathBuf, Error> {
+        match &self.profile {
+            Some(path) => Ok(path.clone()),
+            None => default_profile(&configuration_directory()?),
+        }
+    }
+
+    fn load(path: &Path) -> Result<Profile, Error> {
+        Profile::load(path).map_err(|error| {
             // Of the other ones nothing but another file helps; this one says itself what does.
             let remedy = match error {
                 files::Error::Exposed { .. } => "",

@@ -13,10 +13,13 @@ pub mod exit;
 pub mod kind;
 pub mod logging;
 pub mod manifests;
+pub mod memory;
 pub mod output;
 pub mod render;
+pub mod saved;
 pub mod sets;
 pub mod settings;
+pub mod shown;
 pub mod signing;
 #[cfg(test)]
 mod tests;

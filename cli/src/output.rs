@@ -62,6 +62,12 @@ pub fn data(format: Format, value: &impl Serialize) -> Result<(), Error> {
     }
 }
 
+/// Says something on standard error that is not part of the answer.
+pub fn warning(text: &str) {
+    // Standard error may be closed; a warning is not worth failing for.
+    let _ = writeln!(anstream::stderr(), "warning: {}", crate::render::escape::line(text));
+}
+
 /// As JSON in memory.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! The next signed set of each namespace: what would be in force once manifests are applied, in the bytes that people sign.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{cmp::Ordering, collections::BTreeMap, path::PathBuf, time::Duration};
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use quell_link::signing::SigningKey;
@@ -12,7 +12,11 @@ use quell_model::{
 };
 use quell_wire::v1::{self, GetSetsResponse};
 
-use crate::{error::Error, signing};
+use crate::{
+    error::Error,
+    memory::{Memory, SeenSet},
+    signing,
+};
 
 /// A set that expires sooner is signed again, even when nothing else changed.
 const RENEW_BEFORE: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -27,6 +31,9 @@ pub struct Current {
     versions: BTreeMap<String, u64>,
     held: Held,
     signed: BTreeMap<ObjectName, PolicySet>,
+    /// Version and digest of the sets that are shown, those that are not good any longer included.
+    shown: BTreeMap<ObjectName, (u64, Digest)>,
+    seen: Memory,
 }
 
 impl Current {
@@ -34,7 +41,7 @@ impl Current {
     ///
     /// # Errors
     /// It is not what this version understands.
-    pub fn read(answer: &GetSetsResponse, believed: &Believed, now: Timestamp) -> Result<Self, Error> {
+    pub fn read(answer: &GetSetsResponse, believed: &Believed, seen: &Memory, now: Timestamp) -> Result<Self, Error> {
         let strange = |what: &str| Error::Failed(format!("the controller's answer cannot be understood: {what}"));
         let mut held = Held::new();
         for manifest in &answer.manifests {
@@ -42,8 +49,11 @@ impl Current {
             let digest = manifest.digest.parse().map_err(|_| strange(&manifest.digest))?;
             held.entry(namespace).or_default().insert(format!("{}/{}", manifest.kind, manifest.name), digest);
         }
-        let mut signed = BTreeMap::new();
+        let (mut signed, mut shown) = (BTreeMap::new(), BTreeMap::new());
         for set in &answer.sets {
+            if let Ok(parsed) = PolicySet::parse(&set.policy_set) {
+                shown.insert(parsed.namespace, (parsed.version, Digest::of(&set.policy_set)));
+            }
             let set = SignedSet { bytes: set.policy_set.clone(), signatures: set.signatures.clone() };
             match set.verify(believed, now, &TimeZone::UTC) {
                 Ok(verified) => drop(signed.insert(verified.set.namespace.clone(), verified.set)),
@@ -56,12 +66,38 @@ impl Current {
             versions: answer.versions.clone().into_iter().collect(),
             held,
             signed,
+            shown,
+            seen: seen.clone(),
+        })
+    }
+
+    /// The sets in force whose signatures are good.
+    pub fn signed(&self) -> impl Iterator<Item = &PolicySet> {
+        self.signed.values()
+    }
+
+    /// What of a namespace was seen that is newer than what is shown, or another of the same version.
+    fn hidden(&self, namespace: &ObjectName) -> Option<&SeenSet> {
+        let (version, digest) = self.shown.get(namespace)?;
+        self.seen.set(namespace).filter(|seen| match seen.version.cmp(version) {
+            Ordering::Greater => true,
+            Ordering::Equal => seen.digest != *digest,
+            Ordering::Less => false,
         })
     }
 
     /// The next set of every namespace that these manifests belong to, where it would be another than the one in force,
-    /// or that one ends soon.
-    pub fn next(&self, manifests: &[Parsed], prune: bool, now: Timestamp, life: Duration) -> Vec<PolicySet> {
+    /// or that one ends soon. Its version follows the newest that the controller or this profile has seen.
+    ///
+    /// # Errors
+    /// It would go on from an older set than this profile has seen.
+    pub fn next(
+        &self,
+        manifests: &[Parsed],
+        prune: bool,
+        now: Timestamp,
+        life: Duration,
+    ) -> Result<Vec<PolicySet>, Error> {
         let mut wanted = Held::new();
         for parsed in manifests {
             let name = parsed.manifest.name();
@@ -71,21 +107,50 @@ impl Current {
             });
             namespace.insert(format!("{}/{}", parsed.manifest.kind(), name.name), parsed.manifest.digest());
         }
+        let hidden = wanted.keys().find_map(|namespace| Some((namespace, self.hidden(namespace)?)));
+        if let Some((namespace, seen)) = hidden
+            && !prune
+        {
+            return Err(self.goes_back(namespace, seen));
+        }
         wanted.retain(|namespace, manifests| {
-            self.signed
-                .get(namespace)
-                .is_none_or(|set| set.manifests != *manifests || set.expires.duration_since(now) < RENEW_BEFORE)
+            let is_signed =
+                |set: &PolicySet| set.manifests == *manifests && set.expires.duration_since(now) >= RENEW_BEFORE;
+            self.hidden(namespace).is_some() || !self.signed.get(namespace).is_some_and(is_signed)
         });
         let set = |(namespace, manifests): (ObjectName, _)| PolicySet {
             installation: self.installation.clone(),
-            version: self.versions.get(namespace.as_str()).copied().unwrap_or(0) + 1,
+            version: self.newest(&namespace).saturating_add(1),
             issued: now,
             expires: after(now, SignedDuration::try_from(life).unwrap_or(SignedDuration::MAX)),
             manifests,
             one_shot: None,
             namespace,
         };
-        wanted.into_iter().map(set).collect()
+        Ok(wanted.into_iter().map(set).collect())
+    }
+
+    /// The newest version of a namespace's set that the controller or this profile knows; 0: there was none.
+    fn newest(&self, namespace: &ObjectName) -> u64 {
+        let told = self.versions.get(namespace.as_str()).copied();
+        let signed = self.signed.get(namespace).map(|set| set.version);
+        let seen = self.seen.set(namespace).map(|seen| seen.version);
+        [told, signed, seen].into_iter().flatten().max().unwrap_or(0)
+    }
+
+    fn goes_back(&self, namespace: &ObjectName, seen: &SeenSet) -> Error {
+        let shown = self.shown.get(namespace).map_or(0, |(version, _)| *version);
+        let what = match shown == seen.version {
+            true => format!("another set {shown} of {namespace} than the one that this profile saw"),
+            false => format!("set {shown} of {namespace}, and this profile saw set {}", seen.version),
+        };
+        Error::Failed(format!(
+            "the controller shows {what} on {:.0} (it stands in {}): it was restored from a backup, or somebody shows an older \
+             state; nothing was signed. Apply the whole directory with --prune: set {} is then made of your files alone",
+            seen.at,
+            self.seen.path().display(),
+            self.newest(namespace).saturating_add(1)
+        ))
     }
 
     /// Signs a set, unless it names what is neither in the files nor in a set that people have signed: nobody has seen
@@ -128,7 +193,7 @@ fn after(now: Timestamp, span: SignedDuration) -> Timestamp {
     now.checked_add(span).unwrap_or(Timestamp::MAX)
 }
 
-/// Signs a set as it is: one of a run, all of which the signer has just written.
+/// Signs a set as it is.
 ///
 /// # Errors
 /// The set breaks a rule of sets, or the key refuses.
@@ -194,20 +259,36 @@ impl Files {
     /// # Errors
     /// A file cannot be written.
     pub fn write(&self, namespace: &ObjectName, set: &SignedSet) -> Result<(), Error> {
-        write(&self.bytes(namespace), &set.bytes)?;
-        write(&self.signatures(namespace), set.signatures.concat().as_bytes())
+        write_file(&self.bytes(namespace), &set.bytes)?;
+        write_file(&self.signatures(namespace), set.signatures.concat().as_bytes())
     }
 }
 
-fn read_if_there(path: &std::path::Path) -> Result<Option<Vec<u8>>, Error> {
-    match std::fs::read(path) {
+/// A file's content.
+///
+/// # Errors
+/// It cannot be read.
+pub(crate) fn read_file(path: &std::path::Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|source| Error::File { action: "read", path: path.display().to_string(), source })
+}
+
+/// A file's content, if there is such a file.
+///
+/// # Errors
+/// It cannot be read.
+pub(crate) fn read_if_there(path: &std::path::Path) -> Result<Option<Vec<u8>>, Error> {
+    match read_file(path) {
         Ok(bytes) => Ok(Some(bytes)),
-        Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(Error::File { action: "read", path: path.display().to_string(), source }),
+        Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
-fn write(path: &std::path::Path, bytes: &[u8]) -> Result<(), Error> {
+/// Replaces a file's content.
+///
+/// # Errors
+/// It cannot be written.
+pub(crate) fn write_file(path: &std::path::Path, bytes: &[u8]) -> Result<(), Error> {
     std::fs::write(path, bytes).map_err(|source| Error::File {
         action: "write",
         path: path.display().to_string(),
@@ -216,7 +297,7 @@ fn write(path: &std::path::Path, bytes: &[u8]) -> Result<(), Error> {
 }
 
 /// The armoured signatures in a text.
-fn split(text: &str) -> Vec<String> {
+pub(crate) fn split(text: &str) -> Vec<String> {
     const END: &str = "-----END SSH SIGNATURE-----\n";
     text.split_inclusive(END).filter(|part| part.ends_with(END)).map(|part| part.trim_start().to_owned()).collect()
 }
@@ -276,7 +357,8 @@ mod tests {
         }
         let (key, believed) = ada();
         answer.sets.extend(signed.map(|set| to_wire(sign(&set, &key).unwrap())));
-        Current::read(&answer, &believed, Timestamp::now()).unwrap()
+        let seen = Memory::of(std::path::Path::new("/nonexistent/profile.toml"), "here").unwrap();
+        Current::read(&answer, &believed, &seen, Timestamp::now()).unwrap()
     }
 
     const LIFE: Duration = Duration::from_secs(90 * 86_400);
@@ -285,7 +367,7 @@ mod tests {
     fn the_next_set_names_what_would_be_in_force() {
         let now = Timestamp::now();
         let (ann, bob) = (contact("ann"), contact("bob"));
-        let next = |current: &Current, manifests: &[Parsed], prune| current.next(manifests, prune, now, LIFE);
+        let next = |current: &Current, manifests: &[Parsed], prune| current.next(manifests, prune, now, LIFE).unwrap();
         let [first] = &next(&current(&[], None), &ann, false)[..] else { panic!("one namespace") };
         assert_eq!(first.version, 7);
         let [added] = &next(&current(&ann, Some(first.clone())), &bob, false)[..] else { panic!("one namespace") };
@@ -295,17 +377,51 @@ mod tests {
         let again = current(&[ann.clone(), bob.clone()].concat(), Some(added.clone()));
         assert!(next(&again, &bob, false).is_empty(), "what is signed already");
         let late = added.expires - SignedDuration::from_hours(24);
-        assert_eq!(again.next(&bob, false, late, LIFE).len(), 1, "it ends tomorrow");
+        assert_eq!(again.next(&bob, false, late, LIFE).unwrap().len(), 1, "it ends tomorrow");
+    }
+
+    #[test]
+    fn what_was_seen_is_not_gone_back_behind() {
+        let scratch = tempfile::tempdir().unwrap();
+        let now = Timestamp::now();
+        let (ann, bob) = (contact("ann"), contact("bob"));
+        let mut shown = current(&[], None).next(&ann, false, now, LIFE).unwrap().remove(0);
+        let mut looking = current(&ann, Some(shown.clone()));
+        let saw = |version: u64| {
+            let mut seen = Memory::of(&scratch.path().join(format!("{version}.toml")), "here").unwrap();
+            seen.remember_sets([&PolicySet { version, ..looking.signed["plants"].clone() }], now).unwrap();
+            seen
+        };
+        let (older, same, newer) = (saw(6), saw(7), saw(9));
+        for seen in [older, same] {
+            looking.seen = seen;
+            assert_eq!(looking.next(&bob, false, now, LIFE).unwrap()[0].version, 8);
+        }
+        looking.seen = newer;
+        let refused = looking.next(&bob, false, now, LIFE).unwrap_err().to_string();
+        assert!(
+            refused.contains("shows set 7") && refused.contains("saw set 9") && refused.contains("set 10"),
+            "{refused}"
+        );
+        let of_files = looking.next(&ann, true, now, LIFE).unwrap();
+        assert_eq!(of_files[0].version, 10, "although the set that is shown names the same");
+        shown.manifests.clear();
+        let mut forked = Memory::of(&scratch.path().join("fork.toml"), "here").unwrap();
+        forked.remember_sets([&shown], now).unwrap();
+        looking.seen = forked;
+        let refused = looking.next(&bob, false, now, LIFE).unwrap_err().to_string();
+        assert!(refused.contains("another set 7"), "{refused}");
     }
 
     #[test]
     fn nobody_signs_along_what_the_controller_slips_in() {
         let now = Timestamp::now();
         let (ann, bob, eve) = (contact("ann"), contact("bob"), contact("eve"));
-        let [first] = &current(&[], None).next(&ann, false, now, LIFE)[..] else { panic!("one namespace") };
+        let [first] = &current(&[], None).next(&ann, false, now, LIFE).unwrap()[..] else { panic!("one namespace") };
         let slipped = current(&[ann.clone(), eve.clone()].concat(), Some(first.clone()));
         let (key, _) = ada();
-        let sign = |files: &[Parsed], prune| slipped.sign(&slipped.next(files, prune, now, LIFE)[0], files, &key);
+        let sign =
+            |files: &[Parsed], prune| slipped.sign(&slipped.next(files, prune, now, LIFE).unwrap()[0], files, &key);
         let refused = sign(&bob, false).unwrap_err().to_string();
         assert!(refused.contains("Contact/eve") && refused.contains("nobody signed it"), "{refused}");
         sign(&[bob.clone(), eve].concat(), false).expect("seen: its file is there");
@@ -317,14 +433,14 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let files = Files::beside(&[scratch.path().to_owned()]);
         let now = Timestamp::now();
-        let set = current(&[], None).next(&contact("ann"), false, now, LIFE).remove(0);
+        let set = current(&[], None).next(&contact("ann"), false, now, LIFE).unwrap().remove(0);
         assert!(files.read(&set, now).unwrap().is_none());
         let key = SigningKey::from_text(&NewKey::make("").unwrap().private).unwrap();
         let mut signed = sign(&set, &key).unwrap();
         signed.signatures.push(signing::sign(&key, NAMESPACE_POLICY, &signed.bytes).unwrap());
         files.write(&set.namespace, &signed).unwrap();
         assert_eq!(files.read(&set, now).unwrap(), Some(signed));
-        let other = current(&[], None).next(&contact("bob"), false, now, LIFE).remove(0);
+        let other = current(&[], None).next(&contact("bob"), false, now, LIFE).unwrap().remove(0);
         assert_eq!(files.read(&other, now).unwrap(), None, "other manifests");
         assert_eq!(files.read(&PolicySet { version: 8, ..set.clone() }, now).unwrap(), None, "an older version");
         std::fs::write(files.bytes(&set.namespace), "{}").unwrap();

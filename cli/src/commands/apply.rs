@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use jiff::Timestamp;
 use quell_model::manifest;
-use quell_wire::v1::{ApplyRequest, ApplyResponse, GetSetsRequest, SignedSet};
+use quell_wire::v1::{ApplyRequest, ApplyResponse, SignedSet};
 
 use crate::{
     connect::{Client, Context},
@@ -14,9 +14,10 @@ use crate::{
     manifests::{self, Source},
     output,
     render::{escape, rows::full_name},
-    sets::{self, Current, Files},
+    sets::{self, Files},
     settings,
-    signing::{self, Key},
+    shown::Shown,
+    signing::Key,
 };
 
 /// What is applied.
@@ -49,14 +50,20 @@ pub struct Arguments {
 pub async fn run(arguments: &Arguments, context: &Context) -> Result<Exit, Error> {
     let files = arguments.source.read()?;
     let mut client = context.client().await?;
-    let signed = if arguments.dry_run { Vec::new() } else { sign(arguments, &files, &mut client, context).await? };
+    let signed = match arguments.dry_run {
+        true => None,
+        false => Some(sign(arguments, &files, &mut client, context).await?),
+    };
     let request = ApplyRequest {
         files: manifests::to_wire(files),
         prune: arguments.prune,
         dry_run: arguments.dry_run,
-        sets: signed,
+        sets: Vec::new(),
     };
-    let answer = checked(client.apply(request).await?.into_inner())?;
+    let answer = match signed {
+        Some(signed) => signed.apply(request, &mut client).await?,
+        None => checked(client.apply(request).await?.into_inner())?,
+    };
     if context.format.is_data() {
         output::data(context.format, &answer)?;
         return Ok(Exit::Done);
@@ -69,6 +76,26 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<Exit, Error
     Ok(Exit::Done)
 }
 
+/// The sets to be applied, and what was known when they were signed.
+pub(super) struct Signed {
+    /// The sets.
+    pub(super) sets: Vec<SignedSet>,
+    shown: Shown,
+}
+
+impl Signed {
+    /// Applies manifests with these sets; they are remembered once the controller has taken them.
+    ///
+    /// # Errors
+    /// The controller's refusal, or the connection's.
+    pub(super) async fn apply(mut self, request: ApplyRequest, client: &mut Client) -> Result<ApplyResponse, Error> {
+        let request = ApplyRequest { sets: self.sets.clone(), ..request };
+        let answer = checked(client.apply(request).await?.into_inner())?;
+        self.shown.taken(&self.sets, Timestamp::now());
+        Ok(answer)
+    }
+}
+
 /// The next set of every namespace: what was signed before and lies beside the manifests, or signed now.
 ///
 /// # Errors
@@ -78,14 +105,13 @@ pub(super) async fn sign(
     files: &[manifest::File],
     client: &mut Client,
     context: &Context,
-) -> Result<Vec<SignedSet>, Error> {
-    let (profile, now) = (context.profile()?, Timestamp::now());
-    let answer = client.get_sets(GetSetsRequest {}).await?.into_inner();
-    let believed = signing::believed(&profile, &answer.trust, now)?;
+) -> Result<Signed, Error> {
+    let now = Timestamp::now();
+    let mut shown = Shown::ask(client, context, now).await?;
     let parsed = manifest::parse(files).map_err(Error::Manifests)?;
-    let current = Current::read(&answer, &believed, now)?;
-    let wanted = current.next(&parsed, arguments.prune, now, arguments.expires);
-    let (beside, key) = (Files::beside(&arguments.source.files), arguments.key.find(&profile)?);
+    let current = shown.current(now)?;
+    let wanted = current.next(&parsed, arguments.prune, now, arguments.expires)?;
+    let (beside, key) = (Files::beside(&arguments.source.files), arguments.key.find(&shown.profile)?);
     let mut signed = Vec::new();
     for set in wanted {
         let found = match (beside.read(&set, now)?, &key) {
@@ -99,17 +125,17 @@ pub(super) async fn sign(
                 )));
             }
             (None, None) => {
-                tell(&format!(
-                    "warning: {} is not signed, so its policies only observe: sign with --key, or beforehand with `quell sign`",
+                output::warning(&format!(
+                    "{} is not signed, so its policies only observe: sign with --key, or beforehand with `quell sign`",
                     set.namespace
                 ));
                 continue;
             }
         };
-        sets::check(&found, &believed, now)?;
+        sets::check(&found, &shown.believed, now)?;
         signed.push(sets::to_wire(found));
     }
-    Ok(signed)
+    Ok(Signed { sets: signed, shown })
 }
 
 /// An answer in which the controller found no errors; those that it found are errors here.
@@ -129,15 +155,8 @@ pub(super) fn checked(answer: ApplyResponse) -> Result<ApplyResponse, Error> {
 /// Warnings go to standard error: they are not part of the answer.
 pub(super) fn warn(answer: &ApplyResponse) {
     for warning in &answer.warnings {
-        tell(&format!("warning: {}", escape::line(warning)));
+        output::warning(warning);
     }
-}
-
-/// Says something on standard error.
-fn tell(line: &str) {
-    use std::io::Write as _;
-    // Standard error may be closed; a warning is not worth failing for.
-    let _ = writeln!(anstream::stderr(), "{line}");
 }
 
 /// One line for each manifest that changes.

@@ -3,18 +3,20 @@
 use std::collections::BTreeMap;
 
 use clap::Subcommand;
-use quell_model::trust::{NAMESPACE_TRUST, labels::LabelChange};
+use quell_model::trust::labels::LabelChange;
 use quell_wire::v1::{ChangeHostRequest, HostView, SignedChange};
 
+use super::countersign::{self, Sending};
 use crate::{
-    connect::{self, Context},
+    connect::{self, Client, Context},
     error::Error,
     exit::Exit,
     kind::Kind,
     output,
     render::{escape, page::pairs},
+    saved::{Paper, Save},
     settings,
-    signing::{self, Key},
+    signing::Key,
 };
 
 /// What is done with a host.
@@ -52,6 +54,9 @@ pub enum Command {
         /// With which key the change is signed.
         #[command(flatten)]
         key: Key,
+        /// Whether others sign it too.
+        #[command(flatten)]
+        save: Save,
     },
 }
 
@@ -61,17 +66,50 @@ pub enum Command {
 /// There is no such host; the controller's refusal, or the connection's.
 pub async fn run(command: &Command, context: &Context) -> Result<Exit, Error> {
     let mut client = context.client().await?;
-    let (name, change, signed, reason) = match command {
-        Command::Revoke { name, reason } => (name, "revoke", None, reason),
-        Command::Retire { name, reason } => (name, "retire", None, reason),
-        Command::Label { name, changes, reason, key } => {
+    let (name, change, reason) = match command {
+        Command::Revoke { name, reason } => (name, "revoke", reason),
+        Command::Retire { name, reason } => (name, "retire", reason),
+        Command::Label { name, changes, reason, key, save } => {
             let host = connect::get(&mut client, Kind::Hosts, name).await?.hosts.into_iter().next();
             let host =
                 host.ok_or_else(|| Error::NotFound(format!("no host is called {name}; see `quell get hosts`")))?;
-            (name, "label", Some(sign(host, changes, key, context)?), reason)
+            let paper = Paper::Labels(next(host, changes, &context.profile()?.installation)?);
+            return countersign::sign_and_send(
+                paper,
+                (key, save),
+                Sending { reason, wait: false },
+                &mut client,
+                context,
+            )
+            .await;
         }
     };
-    let request = ChangeHostRequest { name: name.clone(), change: change.to_owned(), signed, reason: reason.clone() };
+    let request =
+        ChangeHostRequest { name: name.clone(), change: change.to_owned(), signed: None, reason: reason.clone() };
+    send(request, &mut client, context).await
+}
+
+/// Puts signed labels in force.
+///
+/// # Errors
+/// The controller's refusal, or the connection's.
+pub(super) async fn relabel(
+    change: &LabelChange,
+    (document, signatures): (Vec<u8>, Vec<String>),
+    reason: &str,
+    client: &mut Client,
+    context: &Context,
+) -> Result<Exit, Error> {
+    let request = ChangeHostRequest {
+        name: change.host.to_string(),
+        change: "label".to_owned(),
+        signed: Some(SignedChange { document, signatures }),
+        reason: reason.to_owned(),
+    };
+    send(request, client, context).await
+}
+
+async fn send(request: ChangeHostRequest, client: &mut Client, context: &Context) -> Result<Exit, Error> {
     match client.change_host(request).await?.into_inner().host {
         Some(host) if context.format.is_data() => output::data(context.format, &host)?,
         Some(host) => {
@@ -82,18 +120,14 @@ pub async fn run(command: &Command, context: &Context) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-/// Signs the host's labels after the changes.
-fn sign(host: HostView, changes: &[String], key: &Key, context: &Context) -> Result<SignedChange, Error> {
-    let profile = context.profile()?;
-    let change = LabelChange {
-        installation: profile.installation.clone(),
+/// The host's labels after the changes, as they are signed.
+fn next(host: HostView, changes: &[String], installation: &str) -> Result<LabelChange, Error> {
+    Ok(LabelChange {
+        installation: installation.to_owned(),
         host: host.name.parse().map_err(|error| Error::Failed(format!("{error}")))?,
-        version: host.label_version + 1,
+        version: host.label_version.saturating_add(1),
         labels: relabelled(host.labels.into_iter().collect(), changes)?,
-    };
-    let document = change.canonical().into_bytes();
-    let signature = signing::sign(&key.need(&profile)?, NAMESPACE_TRUST, &document)?;
-    Ok(SignedChange { document, signatures: vec![signature] })
+    })
 }
 
 /// Labels after the changes.

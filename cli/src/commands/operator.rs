@@ -3,11 +3,12 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
+use jiff::Timestamp;
 use quell_link::{authority, profile::Profile};
 use quell_wire::v1::{CreateOperatorRequest, CreateOperatorResponse, RevokeOperatorRequest};
 use rustls_pki_types::CertificateDer;
 
-use crate::{connect::Context, error::Error, exit::Exit, output, render::escape, settings};
+use crate::{connect::Context, error::Error, exit::Exit, output, render::escape, settings, shown::Shown};
 
 /// What is done with operators.
 #[derive(Debug, Clone, Subcommand)]
@@ -63,7 +64,9 @@ async fn create(arguments: &Create, context: &Context) -> Result<Exit, Error> {
     if file.exists() {
         return Err(Error::Usage(format!("{} exists: name another file with --to", file.display())));
     }
-    let own = context.profile()?;
+    let mut client = context.client().await?;
+    let Shown { profile: mut own, believed, .. } = Shown::ask(&mut client, context, Timestamp::now()).await?;
+    own.trust = believed.root().canonical();
     let failed = |error: &dyn std::fmt::Display| Error::Failed(format!("the profile cannot be made: {error}"));
     let (key, csr_der) = authority::new_key().map_err(|error| failed(&error))?;
     let request = CreateOperatorRequest {
@@ -72,7 +75,7 @@ async fn create(arguments: &Create, context: &Context) -> Result<Exit, Error> {
         csr_der,
         ttl_ms: settings::milliseconds(arguments.ttl),
     };
-    let answer = context.client().await?.create_operator(request).await?.into_inner();
+    let answer = client.create_operator(request).await?.into_inner();
     let profile = profile(&arguments.name, &own, answer, key.serialize_pem());
     profile.save(&file).map_err(|error| failed(&error))?;
     output::line(&file.display().to_string())?;

@@ -222,16 +222,16 @@ impl Promotion {
             expires: arguments.expires,
         };
         let files = vec![self.wanted.clone()];
-        let sets = apply::sign(&applying, &files, client, context).await?;
-        if sets.is_empty() {
+        let signed = apply::sign(&applying, &files, client, context).await?;
+        if signed.sets.is_empty() {
             return Err(Error::Usage(format!(
                 "{} is not signed, so that {} would only observe all the same: sign with --key; nothing was changed",
                 self.name.namespace, self.name
             )));
         }
-        let request =
-            ApplyRequest { files: manifests::to_wire(files), prune: false, dry_run: false, sets: sets.clone() };
-        let answer = apply::checked(client.apply(request).await?.into_inner())?;
+        let sets = signed.sets.clone();
+        let request = ApplyRequest { files: manifests::to_wire(files), ..ApplyRequest::default() };
+        let answer = signed.apply(request, client).await?;
         apply::warn(&answer);
         self.keep(sets)
     }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use clap::Args;
 use jiff::Timestamp;
 use quell_model::trust::{PolicySet, run::Run};
-use quell_wire::v1::{PlanView, RunRequest, RunResponse};
+use quell_wire::v1::{PlanView, RunRequest, RunResponse, SignedSet};
 use serde_json::{Map, Value};
 
+use super::countersign::{self, Sending};
 use crate::{
     connect::{self, Client, Context},
     error::Error,
@@ -15,7 +16,8 @@ use crate::{
     kind::Kind,
     output,
     render::{describe, escape, rows, status},
-    sets, settings,
+    saved::{Paper, Save},
+    settings,
     signing::Key,
 };
 
@@ -52,6 +54,9 @@ pub struct Arguments {
     /// With which key it is signed.
     #[command(flatten)]
     pub key: Key,
+    /// Whether others sign it too, within the two hours that it is good for.
+    #[command(flatten)]
+    pub save: Save,
 }
 
 /// Runs it.
@@ -59,17 +64,34 @@ pub struct Arguments {
 /// # Errors
 /// The controller's refusal, or the connection's.
 pub async fn run(arguments: &Arguments, context: &Context) -> Result<Exit, Error> {
-    let (profile, now) = (context.profile()?, Timestamp::now());
-    let run = order(arguments)?;
-    let set = PolicySet::of_run(&run, &profile.installation, now).map_err(|error| Error::Usage(error.to_string()))?;
-    let set = sets::sign(&set, &arguments.key.need(&profile)?)?;
-    let request = RunRequest { run: run.canonical().into_bytes(), set: Some(sets::to_wire(set)) };
+    let order = order(arguments)?;
     let mut client = context.client().await?;
+    let set = PolicySet::of_run(&order, &context.profile()?.installation, Timestamp::now())
+        .and_then(|set| set.check().map(|()| set))
+        .map_err(|error| Error::Usage(error.to_string()))?;
+    let paper = Paper::Run(Box::new(order), set);
+    let sending = Sending { reason: "", wait: arguments.wait };
+    countersign::sign_and_send(paper, (&arguments.key, &arguments.save), sending, &mut client, context).await
+}
+
+/// Sends a signed run, and waits for its end where that is wanted, or nothing is to be changed.
+///
+/// # Errors
+/// The controller's refusal, or the connection's.
+pub(super) async fn send(
+    order: &Run,
+    (policy_set, signatures): (Vec<u8>, Vec<String>),
+    wait_for_it: bool,
+    client: &mut Client,
+    context: &Context,
+) -> Result<Exit, Error> {
+    let set = SignedSet { policy_set, signatures };
+    let request = RunRequest { run: order.canonical().into_bytes(), set: Some(set) };
     let answer = client.run(request).await?.into_inner();
-    if !(arguments.wait || arguments.dry_run) {
+    if !(wait_for_it || order.dry_run) {
         return begun(&answer, context);
     }
-    let plan = wait(&mut client, &answer.plan_id, context).await?;
+    let plan = wait(client, &answer.plan_id, context).await?;
     if context.format.is_data() {
         output::data(context.format, &plan)?;
     } else {

@@ -8,7 +8,6 @@ use quell_model::{
     manifest,
     trust::{Believed, PolicySet, SignedSet},
 };
-use quell_wire::v1::GetSetsRequest;
 
 use crate::{
     connect::Context,
@@ -17,8 +16,9 @@ use crate::{
     manifests::Source,
     output,
     render::escape,
-    sets::{Current, Files},
+    sets::Files,
     settings,
+    shown::Shown,
     signing::{self, Key},
 };
 
@@ -50,24 +50,23 @@ pub struct Arguments {
 /// The manifests are wrong, there is no key, a file cannot be written; or the connection's.
 pub async fn run(arguments: &Arguments, context: &Context) -> Result<Exit, Error> {
     let parsed = manifest::parse(&arguments.source.read()?).map_err(Error::Manifests)?;
-    let (profile, now) = (context.profile()?, Timestamp::now());
-    let answer = context.client().await?.get_sets(GetSetsRequest {}).await?.into_inner();
-    let believed = signing::believed(&profile, &answer.trust, now)?;
-    let current = Current::read(&answer, &believed, now)?;
-    let wanted = current.next(&parsed, arguments.prune, now, arguments.expires);
+    let now = Timestamp::now();
+    let mut shown = Shown::ask(&mut context.client().await?, context, now).await?;
+    let current = shown.current(now)?;
+    let wanted = current.next(&parsed, arguments.prune, now, arguments.expires)?;
     wanted.iter().try_for_each(|set| current.check_seen(set, &parsed))?;
     let files = Files::beside(&arguments.source.files);
     if arguments.print {
         return print(&wanted, &files);
     }
-    let key = arguments.key.need(&profile)?;
+    let key = arguments.key.need(&shown.profile)?;
     for set in &wanted {
         let signed = match files.read(set, now)? {
             Some(there) => add(there, &key)?,
             None => current.sign(set, &parsed, &key)?,
         };
         files.write(&set.namespace, &signed)?;
-        output::line(&escape::line(&said(set, &signed, &believed, now)))?;
+        output::line(&escape::line(&said(set, &signed, &shown.believed, now)))?;
     }
     if wanted.is_empty() {
         output::line("nothing to sign: this is in force, signed, for a while yet")?;

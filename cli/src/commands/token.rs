@@ -6,9 +6,9 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use quell_link::join::JoinString;
 use quell_model::digest::Digest;
-use quell_wire::v1::{CreateTokenRequest, CreateTokenResponse, GetSetsRequest};
+use quell_wire::v1::{CreateTokenRequest, CreateTokenResponse};
 
-use crate::{connect::Context, error::Error, exit::Exit, output, settings, signing};
+use crate::{connect::Context, error::Error, exit::Exit, output, settings, shown::Shown};
 
 /// Keys of an allow-list that a join string may carry.
 const ALLOWED: [&str; 7] = ["actions", "services", "paths", "reclaim", "programs", "addresses", "environment"];
@@ -61,11 +61,9 @@ pub async fn run(command: &Command, context: &Context) -> Result<Exit, Error> {
         labels: labels.clone(),
         name: arguments.name.clone(),
     };
-    let (profile, mut client) = (context.profile()?, context.client().await?);
+    let mut client = context.client().await?;
     // Whom the host will believe is what this profile believes, not what the controller says.
-    let steps = client.get_sets(GetSetsRequest {}).await?.into_inner().trust;
-    signing::believed(&profile, &steps, Timestamp::now())?;
-    let trust = Digest::of(profile.trust.as_bytes());
+    let trust = Shown::ask(&mut client, context, Timestamp::now()).await?.believed.digest();
     let answer = client.create_token(request).await?.into_inner();
     let id = answer.token_id.clone();
     let text = compose(answer, trust, labels, &arguments.allow)?.to_string();

@@ -6,17 +6,20 @@ use clap::Subcommand;
 use jiff::Timestamp;
 use quell_model::{
     name::ObjectName,
-    trust::{Believed, NAMESPACE_TRUST, TrustRoot},
+    trust::{Believed, TrustRoot},
 };
 use quell_wire::v1::{ChangeTrustRequest, GetSetsRequest};
 
+use super::countersign::{self, Sending};
 use crate::{
-    connect::Context,
+    connect::{Client, Context},
     error::Error,
     exit::Exit,
     output,
     render::escape,
-    signing::{self, Key},
+    saved::{Paper, Save},
+    shown::Shown,
+    signing::Key,
 };
 
 /// What is done with whom hosts believe.
@@ -38,6 +41,9 @@ pub enum Command {
         /// With which key the change is signed.
         #[command(flatten)]
         key: Key,
+        /// Whether others sign it too.
+        #[command(flatten)]
+        save: Save,
     },
     /// Take a person's keys away.
     Remove {
@@ -47,6 +53,9 @@ pub enum Command {
         /// With which key the change is signed.
         #[command(flatten)]
         key: Key,
+        /// Whether others sign it too.
+        #[command(flatten)]
+        save: Save,
     },
     /// Say how many people must sign a namespace's sets; `trust` stands for these changes themselves.
     Require {
@@ -59,7 +68,12 @@ pub enum Command {
         /// With which key the change is signed.
         #[command(flatten)]
         key: Key,
+        /// Whether others sign it too.
+        #[command(flatten)]
+        save: Save,
     },
+    /// Give a controller that was restored from a backup the changes that it lost, as this profile has seen them.
+    GiveBack,
     /// Put a whole allowed_signers file in force.
     Apply {
         /// The file.
@@ -68,6 +82,9 @@ pub enum Command {
         /// With which key the change is signed.
         #[command(flatten)]
         key: Key,
+        /// Whether others sign it too.
+        #[command(flatten)]
+        save: Save,
     },
 }
 
@@ -76,26 +93,58 @@ pub enum Command {
 /// # Errors
 /// A file or a key is none; the controller's refusal, or the connection's.
 pub async fn run(command: &Command, context: &Context) -> Result<Exit, Error> {
-    let (profile, now) = (context.profile()?, Timestamp::now());
     let mut client = context.client().await?;
-    let answer = client.get_sets(GetSetsRequest {}).await?.into_inner();
-    let believed = signing::believed(&profile, &answer.trust, now)?;
-    let (next, key) = match command {
-        Command::Show => return show(&believed, context),
-        Command::Add { name, public, namespaces, key } => (added(&believed, name, public, namespaces)?, key),
-        Command::Remove { name, key } => (removed(&believed, name)?, key),
-        Command::Require { namespace, count, key } => (required(&believed, namespace, *count)?, key),
-        Command::Apply { file, key } => (with_signers(&believed, read(file)?), key),
+    if matches!(command, Command::GiveBack) {
+        return give_back(&mut client, context).await;
+    }
+    let believed = Shown::ask(&mut client, context, Timestamp::now()).await?.believed;
+    let (next, key, save) = match command {
+        Command::Show | Command::GiveBack => return show(&believed, context),
+        Command::Add { name, public, namespaces, key, save } => {
+            (added(&believed, name, public, namespaces)?, key, save)
+        }
+        Command::Remove { name, key, save } => (removed(&believed, name)?, key, save),
+        Command::Require { namespace, count, key, save } => (required(&believed, namespace, *count), key, save),
+        Command::Apply { file, key, save } => (with_signers(&believed, read(file)?), key, save),
     };
     // Said here, before anybody is asked to sign.
     Believed::new(next.clone()).map_err(|error| Error::Usage(error.to_string()))?;
-    let bytes = next.canonical().into_bytes();
-    let signature = signing::sign(&key.need(&profile)?, NAMESPACE_TRUST, &bytes)?;
-    let request = ChangeTrustRequest { trust_root: bytes, signatures: vec![signature] };
-    let version = client.change_trust(request).await?.into_inner().version;
+    countersign::sign_and_send(Paper::Trust(next), (key, save), Sending::default(), &mut client, context).await
+}
+
+/// Puts a signed version in force.
+///
+/// # Errors
+/// The controller's refusal, or the connection's.
+pub(super) async fn send(trust_root: Vec<u8>, signatures: Vec<String>, client: &mut Client) -> Result<Exit, Error> {
+    let version = client.change_trust(ChangeTrustRequest { trust_root, signatures }).await?.into_inner().version;
     output::line(&format!(
         "version {version} is in force; connected hosts take it in now, others when they come back"
     ))?;
+    Ok(Exit::Done)
+}
+
+/// Sends what this profile has seen after the newest version that the controller has.
+async fn give_back(client: &mut Client, context: &Context) -> Result<Exit, Error> {
+    let (profile, memory) = context.profile_and_memory()?;
+    let answer = client.get_sets(GetSetsRequest {}).await?.into_inner();
+    let newest = answer.trust.last().map(|step| step.root.as_slice()).unwrap_or_default();
+    let known = [profile.trust.as_bytes()].into_iter().chain(memory.roots().iter().map(|seen| seen.root.as_bytes()));
+    let Some(place) = known.into_iter().position(|root| root == newest) else {
+        return Err(Error::Failed(
+            "the newest version that the controller has is none that this profile has seen: nothing was sent; another \
+             operator's profile may have seen more"
+                .to_owned(),
+        ));
+    };
+    let lost = memory.roots().get(place..).unwrap_or_default();
+    if lost.is_empty() {
+        output::line("the controller has every version that this profile has seen")?;
+    }
+    for seen in lost {
+        let step = seen.step();
+        send(step.root, step.signatures, client).await?;
+    }
     Ok(Exit::Done)
 }
 
@@ -123,17 +172,10 @@ fn with_signers(believed: &Believed, allowed_signers: String) -> TrustRoot {
     TrustRoot { allowed_signers, ..next(believed) }
 }
 
-fn required(believed: &Believed, namespace: &ObjectName, count: u32) -> Result<TrustRoot, Error> {
-    // These commands sign with one key, so there would be no way back.
-    if count > 1 && ["trust", "run"].contains(&namespace.as_str()) {
-        return Err(Error::Usage(format!(
-            "{namespace} cannot require {count} people yet: `quell {namespace}` signs with one key, and nobody could change \
-             it back"
-        )));
-    }
+fn required(believed: &Believed, namespace: &ObjectName, count: u32) -> TrustRoot {
     let mut root = next(believed);
     root.required.insert(namespace.clone(), count);
-    Ok(root)
+    root
 }
 
 fn added(believed: &Believed, name: &str, public: &PathBuf, namespaces: &[String]) -> Result<TrustRoot, Error> {
@@ -208,7 +250,6 @@ mod tests {
         assert!(added(&again, "a,b", &public, &["*".to_owned()]).is_err(), "two people in one line");
         std::fs::write(&public, "ssh-ed25519").unwrap();
         assert!(added(&again, "eve", &public, &["*".to_owned()]).is_err());
-        assert_eq!(required(&again, &"plants".parse().unwrap(), 2).unwrap().required.len(), 1);
-        assert!(required(&again, &"trust".parse().unwrap(), 2).is_err(), "there would be no way back");
+        assert_eq!(required(&again, &"plants".parse().unwrap(), 2).required.len(), 1);
     }
 }

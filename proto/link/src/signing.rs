@@ -4,7 +4,7 @@
 //! token) signs through `ssh-keygen -Y sign`, which knows how to ask for it; the signatures are the same.
 
 use std::{
-    io::Write as _,
+    io::{IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -151,16 +151,18 @@ impl SigningKey {
     }
 }
 
-/// Lets `ssh-keygen` sign; it asks for passphrases at the terminal by itself.
+/// Lets `ssh-keygen` sign; it asks for passphrases at the terminal by itself. That a token waits to be touched it says
+/// only where its standard error is a terminal, so that is left to it where there is one.
 fn by_program(path: &Path, namespace: &str, message: &[u8]) -> Result<String, Error> {
     let key = path.display().to_string();
     let no_program = |source| Error::NoProgram { key: key.clone(), source };
+    let is_shown = std::io::stderr().is_terminal();
     let mut child = Command::new(SSH_KEYGEN)
         .args(["-Y", "sign", "-n", namespace, "-f"])
         .arg(path)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        .stderr(if is_shown { Stdio::inherit() } else { Stdio::piped() })
         .spawn()
         .map_err(no_program)?;
     if let Some(mut stdin) = child.stdin.take() {
@@ -172,8 +174,12 @@ fn by_program(path: &Path, namespace: &str, message: &[u8]) -> Result<String, Er
     if output.status.success() && !text.is_empty() {
         return Ok(text);
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(Error::Program { key, reason: said.trim().to_owned() })
+    let reason = match String::from_utf8_lossy(&output.stderr).trim() {
+        "" if is_shown => format!("it said why above ({})", output.status),
+        "" => output.status.to_string(),
+        said => said.to_owned(),
+    };
+    Err(Error::Program { key, reason })
 }
 
 #[cfg(test)]
