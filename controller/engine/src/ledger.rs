@@ -37,3 +37,8 @@ pub(crate) fn times(state: &State, wanted: impl FnMut(&LedgerRow) -> bool) -> Ve
 pub(crate) fn void(turn: &mut Turn<'_>, command: CommandId) {
     turn.draft.change::<LedgerRow>(&command, |row| row.void = true);
 }
+
+/// Makes a command's row count again: it was started after all.
+pub(crate) fn count_again(turn: &mut Turn<'_>, command: CommandId) {
+    turn.draft.change::<LedgerRow>(&command, |row| row.void = false);
+}

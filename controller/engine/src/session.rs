@@ -15,6 +15,7 @@ use crate::{
     host,
     id::CommandId,
     input::{Hello, Sample},
+    ledger,
     plan::{preview, rollout, stop},
     state::{AlertState, CommandRow, CommandState, HostRow, HostState, Outcome, OutcomeKind, PlanState},
     trust,
@@ -320,9 +321,19 @@ pub(crate) fn ended(
 
 /// The word came after it was given up: what is known is corrected, what was decided stands.
 fn late(turn: &mut Turn<'_>, command: &CommandRow, outcome: Outcome) {
-    let was_unknown = command.outcome.as_ref().is_some_and(|known| known.kind == OutcomeKind::Unknown);
-    if !was_unknown || outcome.kind == OutcomeKind::Unknown {
+    use OutcomeKind::{Failed, NotStarted, Succeeded, Undone, Unknown};
+    let known = command.outcome.as_ref().map(|known| known.kind);
+    let is_news = match known {
+        Some(Unknown) => outcome.kind != Unknown,
+        // Nobody should be able to begin it then. If it was begun all the same, that is on record and counts.
+        Some(NotStarted) => matches!(outcome.kind, Succeeded | Failed | Undone | Unknown),
+        _ => false,
+    };
+    if !is_news {
         return;
+    }
+    if known == Some(NotStarted) {
+        ledger::count_again(turn, command.id);
     }
     let text = format!("{} on {}: it {} after all", command.id, command.host, rollout::word(outcome.kind));
     turn.draft.change::<CommandRow>(&command.id, |row| row.outcome = Some(outcome));

@@ -141,6 +141,25 @@ fn an_order_that_its_agent_still_has_is_called_off_there_and_not_counted_out_her
     }
 }
 
+/// An order that was lost on the way and given up is brought to its agent by somebody who kept it.
+#[test]
+fn what_was_begun_after_it_was_given_up_is_on_record_and_counts() {
+    let mut world = midway(POLICY);
+    world.isolate("proxy2");
+    until(&mut world, |world| flushed(world).len() == 2);
+    let lost = world.state.commands.values().find(|command| command.state == CommandState::Sent).unwrap().id;
+    cancel(&mut world, 1).unwrap();
+    let host: HostName = "proxy2".parse().unwrap();
+    world.step(Input::Disconnected { host: host.clone() });
+    world.connect("proxy2");
+    let counts = |world: &World| world.state.ledger.values().filter(|row| !row.void).count();
+    assert_eq!((outcomes(&world)["proxy2"], counts(&world)), (OutcomeKind::NotStarted, 1), "{}", world.story());
+    let (ended_at, outcome) = (world.now, outcome(OutcomeKind::Succeeded));
+    world.step(Input::Ended { host, command: lost, outcome, ended_at, sequence: 1 });
+    assert_eq!((outcomes(&world)["proxy2"], counts(&world)), (OutcomeKind::Succeeded, 2), "{}", world.story());
+    assert!(world.kinds().contains("commandReconciled"), "{}", world.story());
+}
+
 fn outcome(kind: OutcomeKind) -> Outcome {
     Outcome {
         kind,
