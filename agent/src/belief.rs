@@ -21,10 +21,11 @@ use std::{
 use jiff::{Timestamp, tz::TimeZone};
 use quell_link::files;
 use quell_model::{
-    name::{HostName, ObjectName},
+    name::HostName,
     selector::Labels,
     trust::{
-        self, Believed, Denied, LabelChange, Malformed, Order, TrustRoot, Warrant, authorize::Known, authorize_knowing,
+        self, Believed, Denied, LabelChange, Malformed, Order, SetName, TrustRoot, Warrant, authorize::Known,
+        authorize_knowing,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -113,8 +114,8 @@ pub struct Told {
     pub label_version: u64,
     /// The labels.
     pub labels: Labels,
-    /// The highest version of each namespace's set that was seen.
-    pub set_versions: BTreeMap<ObjectName, u64>,
+    /// The highest version of each set that was seen.
+    pub set_versions: BTreeMap<SetName, u64>,
 }
 
 /// What an order is judged by: as things stand at one moment.
@@ -124,8 +125,8 @@ pub struct View {
     pub root: Arc<Believed>,
     /// Its labels.
     pub labels: Labels,
-    /// The highest version of each namespace's set that it has seen.
-    pub set_versions: BTreeMap<ObjectName, u64>,
+    /// The highest version of each set that it has seen.
+    pub set_versions: BTreeMap<SetName, u64>,
     /// Counts the changes of root and labels: a judgement of an older one is asked again.
     pub generation: u64,
 }

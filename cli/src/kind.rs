@@ -44,6 +44,9 @@ pub enum Kind {
     /// Contacts.
     #[value(alias = "contact")]
     Contacts,
+    /// Ceilings over namespaces.
+    #[value(alias = "limit")]
+    Limits,
 }
 
 impl Kind {
@@ -63,6 +66,7 @@ impl Kind {
             Self::Services => "services",
             Self::Calendars => "calendars",
             Self::Contacts => "contacts",
+            Self::Limits => "limits",
         }
     }
 }

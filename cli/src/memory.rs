@@ -1,4 +1,4 @@
-//! What a profile has seen: the newest trust root and the newest signed set of each namespace, in a file beside the
+//! What a profile has seen: the newest trust root and the newest signed sets of each namespace, in a file beside the
 //! profile.
 //!
 //! The controller says what is in force, and a stolen one may say what was in force last year. Signatures do not tell
@@ -14,7 +14,10 @@ use std::{
 
 use jiff::Timestamp;
 use quell_link::files;
-use quell_model::{digest::Digest, name::ObjectName, trust::PolicySet};
+use quell_model::{
+    digest::Digest,
+    trust::{PolicySet, SetName},
+};
 use quell_wire::v1::TrustRootStep;
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +40,7 @@ struct Seen {
     #[serde(default)]
     roots: Vec<SeenRoot>,
     #[serde(default)]
-    sets: BTreeMap<ObjectName, SeenSet>,
+    sets: BTreeMap<SetName, SeenSet>,
 }
 
 /// A trust root, with what makes others believe it.
@@ -59,7 +62,7 @@ impl SeenRoot {
     }
 }
 
-/// The newest signed set of a namespace.
+/// The newest signed set of a name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SeenSet {
@@ -88,9 +91,9 @@ impl Memory {
         &self.seen.roots
     }
 
-    /// The newest set that was seen of a namespace.
-    pub fn set(&self, namespace: &ObjectName) -> Option<&SeenSet> {
-        self.seen.sets.get(namespace)
+    /// The newest set that was seen of a name.
+    pub fn set(&self, name: &SetName) -> Option<&SeenSet> {
+        self.seen.sets.get(name)
     }
 
     /// Where it is kept.
@@ -122,10 +125,10 @@ impl Memory {
     ) -> Result<(), Error> {
         self.update(|seen| {
             for set in sets {
-                let is_newer = seen.sets.get(&set.namespace).is_none_or(|known| known.version < set.version);
+                let is_newer = seen.sets.get(&set.name()).is_none_or(|known| known.version < set.version);
                 if is_newer {
                     let digest = Digest::of(set.canonical().as_bytes());
-                    seen.sets.insert(set.namespace.clone(), SeenSet { version: set.version, digest, at: now });
+                    seen.sets.insert(set.name(), SeenSet { version: set.version, digest, at: now });
                 }
             }
         })
@@ -154,10 +157,10 @@ fn merge(seen: &mut Seen, other: Seen) {
     if other.roots.last().map(|root| root.version) > seen.roots.last().map(|root| root.version) {
         seen.roots = other.roots;
     }
-    for (namespace, set) in other.sets {
-        match seen.sets.get(&namespace) {
+    for (name, set) in other.sets {
+        match seen.sets.get(&name) {
             Some(known) if known.version >= set.version => {}
-            _ => drop(seen.sets.insert(namespace, set)),
+            _ => drop(seen.sets.insert(name, set)),
         }
     }
 }
@@ -209,6 +212,7 @@ mod tests {
             expires: Timestamp::UNIX_EPOCH,
             manifests: BTreeMap::new(),
             one_shot: None,
+            limits: false,
         }
     }
 
@@ -243,7 +247,7 @@ mod tests {
         one.remember_sets([&set("plants", 9), &set("shop", 2)], now).unwrap();
         two.remember_sets([&set("plants", 8), &set("farm", 1)], now).unwrap();
         let seen = Memory::of(&profile, "here").unwrap().seen.sets;
-        let versions: Vec<_> = seen.iter().map(|(name, set)| (name.as_str(), set.version)).collect();
+        let versions: Vec<_> = seen.iter().map(|(name, set)| (name.namespace.as_str(), set.version)).collect();
         assert_eq!(versions, [("farm", 1), ("plants", 9), ("shop", 2)]);
     }
 

@@ -8,7 +8,7 @@ use quell_model::{
     digest::Digest,
     manifest::Parsed,
     name::ObjectName,
-    trust::{Believed, NAMESPACE_POLICY, PolicySet, SignedSet},
+    trust::{Believed, PolicySet, SetName, SignedSet},
 };
 use quell_wire::v1::{self, GetSetsResponse};
 
@@ -21,8 +21,8 @@ use crate::{
 /// A set that expires sooner is signed again, even when nothing else changed.
 const RENEW_BEFORE: SignedDuration = SignedDuration::from_hours(30 * 24);
 
-/// Digests by key (`Policy/dns-failover`), by namespace.
-type Held = BTreeMap<ObjectName, BTreeMap<String, Digest>>;
+/// Digests by key (`Policy/dns-failover`), by the set in which they stand.
+type Held = BTreeMap<SetName, BTreeMap<String, Digest>>;
 
 /// What is in force, as the controller says.
 #[derive(Debug)]
@@ -30,9 +30,9 @@ pub struct Current {
     installation: String,
     versions: BTreeMap<String, u64>,
     held: Held,
-    signed: BTreeMap<ObjectName, PolicySet>,
+    signed: BTreeMap<SetName, PolicySet>,
     /// Version and digest of the sets that are shown, those that are not good any longer included.
-    shown: BTreeMap<ObjectName, (u64, Digest)>,
+    shown: BTreeMap<SetName, (u64, Digest)>,
     seen: Memory,
 }
 
@@ -45,18 +45,19 @@ impl Current {
         let strange = |what: &str| Error::Failed(format!("the controller's answer cannot be understood: {what}"));
         let mut held = Held::new();
         for manifest in &answer.manifests {
-            let namespace = manifest.namespace.parse().map_err(|_| strange(&manifest.namespace))?;
+            let namespace: ObjectName = manifest.namespace.parse().map_err(|_| strange(&manifest.namespace))?;
+            let name = SetName { namespace, limits: manifest.kind == "Limits" };
             let digest = manifest.digest.parse().map_err(|_| strange(&manifest.digest))?;
-            held.entry(namespace).or_default().insert(format!("{}/{}", manifest.kind, manifest.name), digest);
+            held.entry(name).or_default().insert(format!("{}/{}", manifest.kind, manifest.name), digest);
         }
         let (mut signed, mut shown) = (BTreeMap::new(), BTreeMap::new());
         for set in &answer.sets {
             if let Ok(parsed) = PolicySet::parse(&set.policy_set) {
-                shown.insert(parsed.namespace, (parsed.version, Digest::of(&set.policy_set)));
+                shown.insert(parsed.name(), (parsed.version, Digest::of(&set.policy_set)));
             }
             let set = SignedSet { bytes: set.policy_set.clone(), signatures: set.signatures.clone() };
-            match set.verify(believed, now, &TimeZone::UTC) {
-                Ok(verified) => drop(signed.insert(verified.set.namespace.clone(), verified.set)),
+            match set.verify_any(believed, now, &TimeZone::UTC) {
+                Ok(verified) => drop(signed.insert(verified.set.name(), verified.set)),
                 // It ended, or those who signed it are believed no longer: as good as not signed.
                 Err(_) => continue,
             }
@@ -76,17 +77,17 @@ impl Current {
         self.signed.values()
     }
 
-    /// What of a namespace was seen that is newer than what is shown, or another of the same version.
-    fn hidden(&self, namespace: &ObjectName) -> Option<&SeenSet> {
-        let (version, digest) = self.shown.get(namespace)?;
-        self.seen.set(namespace).filter(|seen| match seen.version.cmp(version) {
+    /// What of a set was seen that is newer than what is shown, or another of the same version.
+    fn hidden(&self, name: &SetName) -> Option<&SeenSet> {
+        let (version, digest) = self.shown.get(name)?;
+        self.seen.set(name).filter(|seen| match seen.version.cmp(version) {
             Ordering::Greater => true,
             Ordering::Equal => seen.digest != *digest,
             Ordering::Less => false,
         })
     }
 
-    /// The next set of every namespace that these manifests belong to, where it would be another than the one in force,
+    /// The next of every set that these manifests belong to, where it would be another than the one in force,
     /// or that one ends soon. Its version follows the newest that the controller or this profile has seen.
     ///
     /// # Errors
@@ -101,55 +102,57 @@ impl Current {
         let mut wanted = Held::new();
         for parsed in manifests {
             let name = parsed.manifest.name();
-            let namespace = wanted.entry(name.namespace.clone()).or_insert_with(|| match prune {
+            let of = SetName::of(&parsed.manifest);
+            let set = wanted.entry(of.clone()).or_insert_with(|| match prune {
                 true => BTreeMap::new(),
-                false => self.held.get(&name.namespace).cloned().unwrap_or_default(),
+                false => self.held.get(&of).cloned().unwrap_or_default(),
             });
-            namespace.insert(format!("{}/{}", parsed.manifest.kind(), name.name), parsed.manifest.digest());
+            set.insert(format!("{}/{}", parsed.manifest.kind(), name.name), parsed.manifest.digest());
         }
-        let hidden = wanted.keys().find_map(|namespace| Some((namespace, self.hidden(namespace)?)));
-        if let Some((namespace, seen)) = hidden
+        let hidden = wanted.keys().find_map(|name| Some((name, self.hidden(name)?)));
+        if let Some((name, seen)) = hidden
             && !prune
         {
-            return Err(self.goes_back(namespace, seen));
+            return Err(self.goes_back(name, seen));
         }
-        wanted.retain(|namespace, manifests| {
+        wanted.retain(|name, manifests| {
             let is_signed =
                 |set: &PolicySet| set.manifests == *manifests && set.expires.duration_since(now) >= RENEW_BEFORE;
-            self.hidden(namespace).is_some() || !self.signed.get(namespace).is_some_and(is_signed)
+            self.hidden(name).is_some() || !self.signed.get(name).is_some_and(is_signed)
         });
-        let set = |(namespace, manifests): (ObjectName, _)| PolicySet {
+        let set = |(name, manifests): (SetName, _)| PolicySet {
             installation: self.installation.clone(),
-            version: self.newest(&namespace).saturating_add(1),
+            version: self.newest(&name).saturating_add(1),
             issued: now,
             expires: after(now, SignedDuration::try_from(life).unwrap_or(SignedDuration::MAX)),
             manifests,
             one_shot: None,
-            namespace,
+            limits: name.limits,
+            namespace: name.namespace,
         };
         Ok(wanted.into_iter().map(set).collect())
     }
 
-    /// The newest version of a namespace's set that the controller or this profile knows; 0: there was none.
-    fn newest(&self, namespace: &ObjectName) -> u64 {
-        let told = self.versions.get(namespace.as_str()).copied();
-        let signed = self.signed.get(namespace).map(|set| set.version);
-        let seen = self.seen.set(namespace).map(|seen| seen.version);
+    /// The newest version of a set that the controller or this profile knows; 0: there was none.
+    fn newest(&self, name: &SetName) -> u64 {
+        let told = self.versions.get(&name.to_string()).copied();
+        let signed = self.signed.get(name).map(|set| set.version);
+        let seen = self.seen.set(name).map(|seen| seen.version);
         [told, signed, seen].into_iter().flatten().max().unwrap_or(0)
     }
 
-    fn goes_back(&self, namespace: &ObjectName, seen: &SeenSet) -> Error {
-        let shown = self.shown.get(namespace).map_or(0, |(version, _)| *version);
+    fn goes_back(&self, name: &SetName, seen: &SeenSet) -> Error {
+        let shown = self.shown.get(name).map_or(0, |(version, _)| *version);
         let what = match shown == seen.version {
-            true => format!("another set {shown} of {namespace} than the one that this profile saw"),
-            false => format!("set {shown} of {namespace}, and this profile saw set {}", seen.version),
+            true => format!("another set {shown} of {name} than the one that this profile saw"),
+            false => format!("set {shown} of {name}, and this profile saw set {}", seen.version),
         };
         Error::Failed(format!(
             "the controller shows {what} on {:.0} (it stands in {}): it was restored from a backup, or somebody shows an older \
              state; nothing was signed. Apply the whole directory with --prune: set {} is then made of your files alone",
             seen.at,
             self.seen.path().display(),
-            self.newest(namespace).saturating_add(1)
+            self.newest(name).saturating_add(1)
         ))
     }
 
@@ -168,7 +171,7 @@ impl Current {
     /// # Errors
     /// What is not.
     pub fn check_seen(&self, set: &PolicySet, manifests: &[Parsed]) -> Result<(), Error> {
-        let signed = self.signed.get(&set.namespace).map(|set| &set.manifests);
+        let signed = self.signed.get(&set.name()).map(|set| &set.manifests);
         let is_seen = |key: &str, digest: &Digest| {
             signed.and_then(|signed| signed.get(key)) == Some(digest)
                 || manifests.iter().any(|parsed| parsed.manifest.digest() == *digest)
@@ -183,9 +186,15 @@ impl Current {
         }
     }
 
-    /// Whether what is in force in a namespace is signed.
-    pub fn is_signed(&self, namespace: &ObjectName) -> bool {
-        self.signed.contains_key(namespace)
+    /// Whether what is in force of a set is signed.
+    pub fn is_signed(&self, name: &SetName) -> bool {
+        self.signed.contains_key(name)
+    }
+
+    /// Until when the very manifests of a set are in force already, signed: a new one would only renew it.
+    pub fn renews(&self, set: &PolicySet) -> Option<Timestamp> {
+        let signed = self.signed.get(&set.name()).filter(|signed| signed.manifests == set.manifests);
+        signed.map(|signed| signed.expires)
     }
 }
 
@@ -200,7 +209,7 @@ fn after(now: Timestamp, span: SignedDuration) -> Timestamp {
 pub fn sign(set: &PolicySet, key: &SigningKey) -> Result<SignedSet, Error> {
     set.check().map_err(|error| Error::Usage(error.to_string()))?;
     let bytes = set.canonical().into_bytes();
-    Ok(SignedSet { signatures: vec![signing::sign(key, NAMESPACE_POLICY, &bytes)?], bytes })
+    Ok(SignedSet { signatures: vec![signing::sign(key, set.name().signed_in(), &bytes)?], bytes })
 }
 
 /// As the wire has it.
@@ -208,7 +217,8 @@ pub fn to_wire(set: SignedSet) -> v1::SignedSet {
     v1::SignedSet { policy_set: set.bytes, signatures: set.signatures }
 }
 
-/// A set in files: `NAMESPACE.set`, the exact bytes, and `NAMESPACE.set.sig`, one signature after the other. They stand
+/// A set in files: `NAMESPACE.set` (of limits `NAMESPACE.limits.set`), the exact bytes, and the same with `.sig`, one
+/// signature after the other. They stand
 /// beside the manifests, so that a repository carries what was signed and whoever applies it needs no key.
 #[derive(Debug, Clone)]
 pub struct Files {
@@ -224,32 +234,33 @@ impl Files {
     }
 
     /// The file of the bytes.
-    pub fn bytes(&self, namespace: &ObjectName) -> PathBuf {
-        self.directory.join(format!("{namespace}.set"))
+    pub fn bytes(&self, name: &SetName) -> PathBuf {
+        self.directory.join(file(name))
     }
 
     /// The file of the signatures.
-    pub fn signatures(&self, namespace: &ObjectName) -> PathBuf {
-        self.directory.join(format!("{namespace}.set.sig"))
+    pub fn signatures(&self, name: &SetName) -> PathBuf {
+        self.directory.join(format!("{}.sig", file(name)))
     }
 
-    /// What was signed for a namespace, when that is exactly what is wanted now: same manifests, still the next version.
+    /// What was signed of a set, when that is exactly what is wanted now: same manifests, still the next version.
     ///
     /// # Errors
     /// A file cannot be read, or is no set.
     pub fn read(&self, wanted: &PolicySet, now: Timestamp) -> Result<Option<SignedSet>, Error> {
-        let path = self.bytes(&wanted.namespace);
+        let path = self.bytes(&wanted.name());
         let Some(bytes) = read_if_there(&path)? else { return Ok(None) };
         let set = PolicySet::parse(&bytes)
             .map_err(|error| Error::Usage(format!("{}: {error}; sign again with `quell sign`", path.display())))?;
         let fits = set.manifests == wanted.manifests
+            && set.limits == wanted.limits
             && set.version >= wanted.version
             && set.installation == wanted.installation
             && set.expires > now;
         if !fits {
             return Ok(None);
         }
-        let armoured = read_if_there(&self.signatures(&wanted.namespace))?.unwrap_or_default();
+        let armoured = read_if_there(&self.signatures(&wanted.name()))?.unwrap_or_default();
         let signatures = split(&String::from_utf8_lossy(&armoured));
         Ok((!signatures.is_empty()).then_some(SignedSet { bytes, signatures }))
     }
@@ -258,10 +269,15 @@ impl Files {
     ///
     /// # Errors
     /// A file cannot be written.
-    pub fn write(&self, namespace: &ObjectName, set: &SignedSet) -> Result<(), Error> {
-        write_file(&self.bytes(namespace), &set.bytes)?;
-        write_file(&self.signatures(namespace), set.signatures.concat().as_bytes())
+    pub fn write(&self, name: &SetName, set: &SignedSet) -> Result<(), Error> {
+        write_file(&self.bytes(name), &set.bytes)?;
+        write_file(&self.signatures(name), set.signatures.concat().as_bytes())
     }
+}
+
+/// The name of the file of a set's bytes.
+fn file(name: &SetName) -> String {
+    format!("{}{}.set", name.namespace, if name.limits { ".limits" } else { "" })
 }
 
 /// A file's content.
@@ -307,7 +323,7 @@ pub(crate) fn split(text: &str) -> Vec<String> {
 /// # Errors
 /// Too few did, or they may not.
 pub fn check(set: &SignedSet, believed: &Believed, now: Timestamp) -> Result<(), Error> {
-    let verified = set.verify(believed, now, &TimeZone::UTC);
+    let verified = set.verify_any(believed, now, &TimeZone::UTC);
     verified.map(drop).map_err(|denied| Error::Answer(Box::new(tonic::Status::permission_denied(denied.to_string()))))
 }
 
@@ -389,7 +405,8 @@ mod tests {
         let mut looking = current(&ann, Some(shown.clone()));
         let saw = |version: u64| {
             let mut seen = Memory::of(&scratch.path().join(format!("{version}.toml")), "here").unwrap();
-            seen.remember_sets([&PolicySet { version, ..looking.signed["plants"].clone() }], now).unwrap();
+            seen.remember_sets([&PolicySet { version, ..looking.signed[&"plants".parse().unwrap()].clone() }], now)
+                .unwrap();
             seen
         };
         let (older, same, newer) = (saw(6), saw(7), saw(9));
@@ -437,13 +454,13 @@ mod tests {
         assert!(files.read(&set, now).unwrap().is_none());
         let key = SigningKey::from_text(&NewKey::make("").unwrap().private).unwrap();
         let mut signed = sign(&set, &key).unwrap();
-        signed.signatures.push(signing::sign(&key, NAMESPACE_POLICY, &signed.bytes).unwrap());
-        files.write(&set.namespace, &signed).unwrap();
+        signed.signatures.push(signing::sign(&key, "quell-policy", &signed.bytes).unwrap());
+        files.write(&set.name(), &signed).unwrap();
         assert_eq!(files.read(&set, now).unwrap(), Some(signed));
         let other = current(&[], None).next(&contact("bob"), false, now, LIFE).unwrap().remove(0);
         assert_eq!(files.read(&other, now).unwrap(), None, "other manifests");
         assert_eq!(files.read(&PolicySet { version: 8, ..set.clone() }, now).unwrap(), None, "an older version");
-        std::fs::write(files.bytes(&set.namespace), "{}").unwrap();
+        std::fs::write(files.bytes(&set.name()), "{}").unwrap();
         assert!(files.read(&set, now).is_err());
     }
 }

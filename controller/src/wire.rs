@@ -359,6 +359,7 @@ fn behind(state: &State, plan: &PlanRow) -> Option<v1::Authority> {
             policy: evidence.run.clone().into_bytes(),
             policy_digest: Digest::of(evidence.run.as_bytes()).0.to_vec(),
             referenced: Vec::new(),
+            limits: signed_limits(state, None),
         });
     }
     let name = plan.policy.as_ref()?;
@@ -372,7 +373,18 @@ fn behind(state: &State, plan: &PlanRow) -> Option<v1::Authority> {
         let referenced = quell_engine::referenced(state, policy);
         authority.referenced = referenced.into_iter().map(|canonical| canonical.as_bytes().to_vec()).collect();
     }
+    authority.limits = signed_limits(state, Some(name));
     Some(authority)
+}
+
+/// The limits that bound a policy, or orders by hand, where people signed some.
+fn signed_limits(state: &State, policy: Option<&FullName>) -> Option<v1::SignedLimits> {
+    let (row, manifests) = quell_engine::signed_limits(state, policy)?;
+    Some(v1::SignedLimits {
+        set: row.canonical.clone().into_bytes(),
+        signatures: row.signatures.clone(),
+        manifests: manifests.into_iter().map(|canonical| canonical.as_bytes().to_vec()).collect(),
+    })
 }
 
 /// What stands behind a probe, by its digest alone: many policies stand behind one probe, and an agent is small.

@@ -12,7 +12,8 @@ use jiff::{SignedDuration, Timestamp};
 use quell_model::{
     digest::Digest,
     name::{FullName, ObjectName, Target},
-    trust::{Warrant, authorize::Mandate},
+    trust::{SetName, Warrant, authorize::Mandate},
+    unit::duration_text,
 };
 use serde::{Deserialize, Serialize};
 
@@ -39,10 +40,10 @@ pub(crate) enum Held {
         latest: Timestamp,
     },
     /// A set has been replaced.
-    #[error("version {version} of set {namespace} has been replaced by version {seen}: a roll-back is a new version")]
+    #[error("version {version} of set {set} has been replaced by version {seen}: a roll-back is a new version")]
     OldSet {
-        /// The namespace.
-        namespace: ObjectName,
+        /// Which set.
+        set: SetName,
         /// The version that came.
         version: u64,
         /// The highest that was seen.
@@ -50,12 +51,12 @@ pub(crate) enum Held {
     },
     /// Two sets with one version.
     #[error(
-        "version {version} of set {namespace} is not the one that this host has seen: two different sets were signed with \
+        "version {version} of set {set} is not the one that this host has seen: two different sets were signed with \
          one version; sign the next version with `quell apply`"
     )]
     Fork {
-        /// The namespace.
-        namespace: ObjectName,
+        /// Which set.
+        set: SetName,
         /// The version.
         version: u64,
     },
@@ -85,6 +86,18 @@ pub(crate) enum Held {
         /// When it acted.
         at: Timestamp,
         /// Until when it rests.
+        until: Timestamp,
+    },
+    /// The limits' budget is spent.
+    #[error("Limits {limits}: {most} acts on this host within {span} are spent until {until:.0}", span = duration_text(*.within))]
+    Budget {
+        /// Whose budget.
+        limits: FullName,
+        /// How many acts there may be.
+        most: u32,
+        /// Within this long.
+        within: Duration,
+        /// Until when.
         until: Timestamp,
     },
     /// There is no room.
@@ -130,6 +143,9 @@ struct Act {
 pub(crate) struct Ledger {
     latest: Timestamp,
     sets: BTreeMap<ObjectName, Seen>,
+    /// Sets of limits.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    limits: BTreeMap<ObjectName, Seen>,
     one_shots: BTreeMap<String, Used>,
     acts: Vec<Act>,
 }
@@ -154,9 +170,11 @@ impl Step<'_> {
 }
 
 impl Ledger {
-    /// The highest version of each namespace's set.
-    pub(crate) fn set_versions(&self) -> BTreeMap<ObjectName, u64> {
-        self.sets.iter().map(|(namespace, seen)| (namespace.clone(), seen.version)).collect()
+    /// The highest version of each set.
+    pub(crate) fn set_versions(&self) -> BTreeMap<SetName, u64> {
+        let sets = self.sets.iter().map(|(namespace, seen)| (SetName::from(namespace.clone()), seen.version));
+        let limits = self.limits.iter().map(|(namespace, seen)| (SetName::of_limits(namespace.clone()), seen.version));
+        sets.chain(limits).collect()
     }
 
     /// Whether a step of a plan was begun here.
@@ -167,19 +185,16 @@ impl Ledger {
     /// Whether a set is still the newest that was seen, and an order unused: asked for whatever only looks, too.
     pub(crate) fn check_seen(&self, step: &Step<'_>) -> Result<(), Held> {
         let warrant = step.warrant;
+        if let Some(bounds) = &warrant.bounds {
+            let name = SetName::of_limits(bounds.namespace.clone());
+            check_newest(name, self.limits.get(&bounds.namespace), bounds.version, bounds.digest)?;
+        }
         if let Some(id) = &warrant.one_shot {
             let used = self.one_shots.get(id).filter(|used| used.plan != step.plan);
             return used.map_or(Ok(()), |used| Err(Held::Used { order: id.clone(), plan: used.plan }));
         }
-        let Some(seen) = self.sets.get(&warrant.namespace).filter(|_| !step.undo) else { return Ok(()) };
-        let (namespace, version) = (warrant.namespace.clone(), warrant.set_version);
-        if version < seen.version {
-            return Err(Held::OldSet { namespace, version, seen: seen.version });
-        }
-        if version == seen.version && warrant.set_digest != seen.digest {
-            return Err(Held::Fork { namespace, version });
-        }
-        Ok(())
+        let seen = self.sets.get(&warrant.namespace).filter(|_| !step.undo);
+        check_newest(warrant.namespace.clone().into(), seen, warrant.set_version, warrant.set_digest)
     }
 
     /// Whether something may begin: what [`Self::check_seen`] asks, that it was not done, and the cool-down.
@@ -198,6 +213,7 @@ impl Ledger {
             return Err(Held::Clock { now, latest: self.latest });
         }
         self.check_cooldown(step, now)?;
+        self.check_budget(step, now)?;
         if self.acts.len() >= MOST || self.one_shots.len() >= MOST { self.has_room(now) } else { Ok(()) }
     }
 
@@ -211,6 +227,34 @@ impl Ledger {
             return Ok(());
         }
         Err(Held::Cooldown { policy: policy.clone(), target: target.clone(), at: last, until })
+    }
+
+    /// How often the limits let the policies of their namespace act on this host.
+    fn check_budget(&self, step: &Step<'_>, now: Timestamp) -> Result<(), Held> {
+        let Some(bounds) = &step.warrant.bounds else { return Ok(()) };
+        let is_run = step.policy().is_none();
+        // A policy is of the limits' namespace; an order by hand is of no policy.
+        let is_counted = |act: &&Act| match &act.policy {
+            Some(policy) => !is_run && policy.namespace == bounds.namespace,
+            None => is_run,
+        };
+        for limits in &bounds.limits {
+            let Some((budget, most)) = limits.budget.and_then(|budget| Some((budget, budget.per_host?))) else {
+                continue;
+            };
+            let since = earlier(now, budget.within);
+            let lately = self.acts.iter().filter(|act| act.at > since && act.plan != step.plan && !act.recovery);
+            let mut plans: BTreeMap<Digest, Timestamp> = BTreeMap::new();
+            for act in lately.filter(is_counted) {
+                plans.entry(act.plan).and_modify(|at| *at = act.at.max(*at)).or_insert(act.at);
+            }
+            let mut times: Vec<Timestamp> = plans.into_values().collect();
+            times.sort_unstable();
+            let Some(over) = times.len().checked_sub(most as usize) else { continue };
+            let until = times.get(over).map_or(Timestamp::MAX, |oldest| later(*oldest, budget.within));
+            return Err(Held::Budget { limits: limits.name.clone(), most, within: budget.within, until });
+        }
+        Ok(())
     }
 
     fn has_room(&self, now: Timestamp) -> Result<(), Held> {
@@ -240,14 +284,17 @@ impl Ledger {
     /// Notes the set of something that is done or looked at. Whether anything has changed.
     pub(crate) fn note_seen(&mut self, step: &Step<'_>, now: Timestamp) -> bool {
         let warrant = step.warrant;
-        let newer = self.sets.get(&warrant.namespace).is_none_or(|seen| seen.version < warrant.set_version);
-        if warrant.one_shot.is_some() || !newer {
-            return false;
+        let mut newer = false;
+        if let Some(bounds) = &warrant.bounds {
+            newer |= put_newer(&mut self.limits, &bounds.namespace, bounds.version, bounds.digest);
         }
-        let seen = Seen { version: warrant.set_version, digest: warrant.set_digest };
-        self.sets.insert(warrant.namespace.clone(), seen);
-        self.latest = self.latest.max(now);
-        true
+        if warrant.one_shot.is_none() {
+            newer |= put_newer(&mut self.sets, &warrant.namespace, warrant.set_version, warrant.set_digest);
+        }
+        if newer {
+            self.latest = self.latest.max(now);
+        }
+        newer
     }
 
     /// Notes that something begins.
@@ -264,7 +311,9 @@ impl Ledger {
         if let Some(id) = &warrant.one_shot {
             self.one_shots.insert(id.clone(), Used { plan: step.plan, until: afterlife });
         }
-        let rests = later(now, remembered.max(warrant.cooldown));
+        let budgets = warrant.bounds.iter().flat_map(|bounds| &bounds.limits).filter_map(|limits| limits.budget);
+        let counted = budgets.map(|budget| budget.within).max().unwrap_or_default();
+        let rests = later(now, remembered.max(warrant.cooldown).max(counted));
         // What people approved is good for once as long as its set is: others can be planned anew at any time.
         let once = warrant.choice.is_some() || warrant.one_shot.is_some();
         self.acts.push(Act {
@@ -289,6 +338,24 @@ impl Ledger {
         });
         self.one_shots.retain(|_, used| used.until > now);
     }
+}
+
+/// Whether a set is the newest that was seen.
+fn check_newest(set: SetName, seen: Option<&Seen>, version: u64, digest: Digest) -> Result<(), Held> {
+    match seen {
+        Some(seen) if version < seen.version => Err(Held::OldSet { set, version, seen: seen.version }),
+        Some(seen) if version == seen.version && digest != seen.digest => Err(Held::Fork { set, version }),
+        _ => Ok(()),
+    }
+}
+
+/// Remembers a set when it is newer than what was seen; whether it is.
+fn put_newer(sets: &mut BTreeMap<ObjectName, Seen>, namespace: &ObjectName, version: u64, digest: Digest) -> bool {
+    if sets.get(namespace).is_some_and(|seen| seen.version >= version) {
+        return false;
+    }
+    sets.insert(namespace.clone(), Seen { version, digest });
+    true
 }
 
 fn later(at: Timestamp, span: Duration) -> Timestamp {

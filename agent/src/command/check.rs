@@ -117,8 +117,8 @@ fn believed(beliefs: &Beliefs, worst: &mut u8) {
     }
     let whose = if beliefs.labelled_by_host() { " (by this host's administrator)" } else { "" };
     say(format_args!("labels       {}{whose}", super::label::words(&view.labels)));
-    for (namespace, version) in &view.set_versions {
-        say(format_args!("set          {namespace} at version {version}, or newer"));
+    for (name, version) in &view.set_versions {
+        say(format_args!("set          {name} at version {version}, or newer"));
     }
 }
 

@@ -24,6 +24,7 @@ use crate::{
     managers::Managers,
 };
 
+mod limits;
 #[path = "../../tests/office/mod.rs"]
 pub(crate) mod office;
 mod signed;

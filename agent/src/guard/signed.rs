@@ -8,7 +8,7 @@ use quell_model::{
     digest::Digest,
     name::HostName,
     trust::{
-        Belief, Order, SignedSet, Warrant,
+        Belief, Order, SignedLimits, SignedSet, Warrant,
         approvals::{self, Vote},
         authorize::Mandate,
     },
@@ -96,6 +96,7 @@ struct Evidence {
     parameters: Map<String, Json>,
     set: SignedSet,
     manifests: Vec<String>,
+    limits: Option<SignedLimits>,
     votes: Vec<Vote>,
 }
 
@@ -115,7 +116,10 @@ impl Evidence {
         let parameters = serde_json::from_slice(&command.parameters)
             .map_err(|error| Refusal::because(format!("the parameters are not a JSON object: {error}")))?;
         let manifests = std::iter::once(&authority.policy).chain(&authority.referenced);
-        let manifests: Result<_, _> = manifests.map(|bytes| String::from_utf8(bytes.clone())).collect();
+        let limits = authority.limits.as_ref().map(|limits| {
+            let set = SignedSet { bytes: limits.set.clone(), signatures: limits.signatures.clone() };
+            texts(&limits.manifests).map(|manifests| SignedLimits { set, manifests })
+        });
         // An end that is no time is none.
         let vote = |vote: &v1::SignedVote| Vote {
             choice: command.choice.clone(),
@@ -125,7 +129,8 @@ impl Evidence {
             plan_hash: Digest(bytes),
             parameters,
             set: SignedSet { bytes: authority.policy_set.clone(), signatures: authority.signatures.clone() },
-            manifests: manifests.map_err(|_| Refusal::because("a manifest that came with the order is not text"))?,
+            manifests: texts(manifests)?,
+            limits: limits.transpose()?,
             votes: command.votes.iter().map(vote).collect(),
         })
     }
@@ -146,6 +151,13 @@ impl Evidence {
             approvals: &self.votes,
             set: &self.set,
             manifests: &self.manifests,
+            limits: self.limits.as_ref(),
         }
     }
+}
+
+/// Manifests that came along, as text.
+fn texts<'a>(manifests: impl IntoIterator<Item = &'a Vec<u8>>) -> Result<Vec<String>, Refusal> {
+    let texts: Result<_, _> = manifests.into_iter().map(|bytes| String::from_utf8(bytes.clone())).collect();
+    texts.map_err(|_| Refusal::because("a manifest that came with the order is not text"))
 }

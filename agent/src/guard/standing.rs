@@ -8,6 +8,7 @@ use std::{borrow::Cow, time::Duration};
 
 use jiff::Timestamp;
 use quell_model::{
+    calendar::Calendar,
     condition::{Condition, Derived, Lookup, Reference, Scope},
     name::Target,
     policy::{ApprovalRule, Family},
@@ -131,9 +132,18 @@ fn check_clock(moment: Moment) -> Result<(), Refusal> {
 }
 
 fn check_calendars(warrant: &Warrant, now: Timestamp) -> Result<(), Refusal> {
-    let Some(closed) = warrant.calendars.iter().find(|calendar| !calendar.is_open(now)) else { return Ok(()) };
-    let until = closed.next_change(now).map_or_else(String::new, |opens| format!(" until {opens:.0}"));
-    Err(Refusal::because(format!("calendar {} is closed{until}", closed.name)))
+    let until =
+        |calendar: &Calendar| calendar.next_change(now).map_or_else(String::new, |opens| format!(" until {opens:.0}"));
+    if let Some(closed) = warrant.calendars.iter().find(|calendar| !calendar.is_open(now)) {
+        return Err(Refusal::because(format!("calendar {} is closed{}", closed.name, until(closed))));
+    }
+    let of_limits =
+        warrant.bounds.iter().flat_map(|bounds| &bounds.limits).filter_map(|limits| limits.calendar.as_ref());
+    // It bears the name of its limits.
+    match of_limits.into_iter().find(|calendar| !calendar.is_open(now)) {
+        Some(closed) => Err(Refusal::because(format!("Limits {} are closed{}", closed.name, until(closed)))),
+        None => Ok(()),
+    }
 }
 
 /// An approval that is needed while a condition holds. What this host's own ledger says counts; what only the

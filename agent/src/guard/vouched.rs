@@ -139,6 +139,7 @@ spec:
                 expires: self.now + SignedDuration::from_hours(1),
                 manifests: BTreeMap::from([("Policy/watch".to_owned(), Digest::of(names.as_bytes()))]),
                 one_shot: None,
+                limits: false,
             };
             let policy_set = set.canonical().into_bytes();
             let signatures = vec![self.key.sign(namespace, &policy_set).unwrap()];

@@ -54,6 +54,8 @@ pub(crate) struct Office {
     pub(crate) noor: Person,
     /// May sign what only looks.
     pub(crate) olav: Person,
+    /// Sets limits.
+    pub(crate) lena: Person,
     /// Is in no file.
     pub(crate) eve: Person,
 }
@@ -63,6 +65,7 @@ pub(crate) static OFFICE: LazyLock<Office> = LazyLock::new(|| Office {
     mira: Person::new("mira"),
     noor: Person::new("noor"),
     olav: Person::new("olav"),
+    lena: Person::new("lena"),
     eve: Person::new("eve"),
 });
 
@@ -74,7 +77,8 @@ impl Office {
             version: 1,
             allowed_signers: self.mira.line("quell-policy,quell-trust,quell-approval.staff")
                 + &self.noor.line("quell-approval.compliance")
-                + &self.olav.line("quell-policy.observe"),
+                + &self.olav.line("quell-policy.observe")
+                + &self.lena.line("quell-limits"),
             required: BTreeMap::new(),
         }
     }
@@ -136,6 +140,7 @@ pub(crate) fn one_shot(run: &Run) -> PolicySet {
         expires: now + SignedDuration::from_hours(1),
         manifests: [(run.key(), run.digest())].into(),
         one_shot: Some(run.id.clone()),
+        limits: false,
     }
 }
 
@@ -151,6 +156,7 @@ pub(crate) fn authority(set: &PolicySet, namespace: &str, people: &[&Person], ma
         policy: first.as_bytes().to_vec(),
         policy_digest: quell_model::digest::Digest::of(first.as_bytes()).0.to_vec(),
         referenced: others.iter().map(|manifest| manifest.as_bytes().to_vec()).collect(),
+        limits: None,
     }
 }
 

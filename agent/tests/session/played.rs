@@ -109,7 +109,7 @@ impl Orders for Executor {
             trust_version: 4,
             label_version: 2,
             labels: [("role".to_owned(), "web".to_owned())].into(),
-            set_versions: [("shop".parse().unwrap(), 7)].into(),
+            set_versions: [("shop".parse::<quell_model::name::ObjectName>().unwrap().into(), 7)].into(),
         }
     }
 }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use clap::Args;
 use jiff::Timestamp;
-use quell_model::manifest;
+use quell_model::{
+    manifest,
+    trust::{PolicySet, SetName},
+};
 use quell_wire::v1::{ApplyRequest, ApplyResponse, SignedSet};
 
 use crate::{
@@ -14,7 +17,7 @@ use crate::{
     manifests::{self, Source},
     output,
     render::{escape, rows::full_name},
-    sets::{self, Files},
+    sets::{self, Current, Files},
     settings,
     shown::Shown,
     signing::Key,
@@ -96,7 +99,7 @@ impl Signed {
     }
 }
 
-/// The next set of every namespace: what was signed before and lies beside the manifests, or signed now.
+/// The next of every set: what was signed before and lies beside the manifests, or signed now.
 ///
 /// # Errors
 /// There is no key where one is needed, or it refuses; the connection's.
@@ -114,28 +117,58 @@ pub(super) async fn sign(
     let (beside, key) = (Files::beside(&arguments.source.files), arguments.key.find(&shown.profile)?);
     let mut signed = Vec::new();
     for set in wanted {
+        let name = set.name();
         let found = match (beside.read(&set, now)?, &key) {
             (Some(found), _) => found,
             (None, Some(key)) => current.sign(&set, &parsed, key)?,
-            (None, None) if current.is_signed(&set.namespace) && !arguments.unsigned => {
+            (None, None) if current.is_signed(&name) && !arguments.unsigned => {
                 return Err(Error::Usage(format!(
-                    "{} is signed today, and without a signature what changes in it would only observe: sign with --key, \
-                     beforehand with `quell sign`, or say --unsigned; nothing was applied",
-                    set.namespace
+                    "{name} is signed today, and without a signature what changes in it would only observe: sign with --key, \
+                     beforehand with `quell sign`, or say --unsigned; nothing was applied"
                 )));
             }
             (None, None) => {
+                let then = if name.limits { "it binds no host" } else { "its policies only observe" };
                 output::warning(&format!(
-                    "{} is not signed, so its policies only observe: sign with --key, or beforehand with `quell sign`",
-                    set.namespace
+                    "{name} is not signed, so {then}: sign with --key, or beforehand with `quell sign`"
                 ));
                 continue;
             }
         };
-        sets::check(&found, &shown.believed, now)?;
+        match sets::check(&found, &shown.believed, now) {
+            Err(error) if name.limits => match without_limits(arguments, &current, &set) {
+                Some(warning) => {
+                    output::warning(&warning);
+                    continue;
+                }
+                None => return Err(not_for_limits(&name, &error)),
+            },
+            checked => checked?,
+        }
         signed.push(sets::to_wire(found));
     }
     Ok(Signed { sets: signed, shown })
+}
+
+/// Whether limits may stay as they are though this key does not sign them, and what is said then: when they are in force
+/// already and would only be renewed, or are meant to be unsigned.
+fn without_limits(arguments: &Arguments, current: &Current, set: &PolicySet) -> Option<String> {
+    let name = set.name();
+    match current.renews(set) {
+        Some(expires) => Some(format!(
+            "{name} expires on {expires:.0}, and this key does not sign it: let somebody with a key for quell-limits \
+             apply it again"
+        )),
+        None if arguments.unsigned => Some(format!("{name} is not signed, so it binds no host")),
+        None => None,
+    }
+}
+
+fn not_for_limits(name: &SetName, error: &Error) -> Error {
+    Error::Usage(format!(
+        "limits take a key for quell-limits, and {name} is {error}; nothing was applied. Let somebody who has such a key \
+         run `quell sign --only {name}` on these files and then apply, or leave the Limits out"
+    ))
 }
 
 /// An answer in which the controller found no errors; those that it found are errors here.

@@ -12,6 +12,7 @@ use quell_model::{
     manifest::{self, File, holds_policy, looser, with_mode},
     name::FullName,
     policy::Mode,
+    trust::{PolicySet, SignedSet},
 };
 use quell_wire::v1::{ApplyRequest, GetRequest, PolicyView};
 
@@ -249,10 +250,11 @@ impl Promotion {
         };
         replace(&self.path, &self.text).map_err(in_force)?;
         let beside = Files::beside(std::slice::from_ref(&self.path));
-        if beside.bytes(&self.name.namespace).exists() {
-            for set in sets {
-                let set = quell_model::trust::SignedSet { bytes: set.policy_set, signatures: set.signatures };
-                beside.write(&self.name.namespace, &set)?;
+        for set in sets {
+            let set = SignedSet { bytes: set.policy_set, signatures: set.signatures };
+            let name = PolicySet::parse(&set.bytes).map_err(|error| Error::Failed(error.to_string()))?.name();
+            if beside.bytes(&name).exists() {
+                beside.write(&name, &set)?;
             }
         }
         Ok(())

@@ -6,7 +6,7 @@ use clap::Args;
 use jiff::Timestamp;
 use quell_model::{
     manifest,
-    trust::{Believed, PolicySet, SignedSet},
+    trust::{Believed, PolicySet, Refused, SetName, SignedSet},
 };
 
 use crate::{
@@ -37,13 +37,17 @@ pub struct Arguments {
     /// How long what is signed may act; afterwards it only observes. At most 400d.
     #[arg(long, value_name = "TIME", default_value = "90d", value_parser = settings::span)]
     pub expires: Duration,
-    /// Print the exact bytes and sign nothing: for `ssh-keygen -Y sign -n quell-policy`. The bytes are written beside the
-    /// manifests too, where `quell apply` looks for NAMESPACE.set and NAMESPACE.set.sig.
+    /// Only this set: NAMESPACE, or NAMESPACE/limits.
+    #[arg(long, value_name = "SET")]
+    pub only: Option<SetName>,
+    /// Print the exact bytes and sign nothing: for `ssh-keygen -Y sign -n quell-policy` (limits: `-n quell-limits`). The
+    /// bytes are written beside the manifests too, where `quell apply` looks for NAMESPACE.set and NAMESPACE.set.sig.
     #[arg(long)]
     pub print: bool,
 }
 
-/// Signs, and writes `NAMESPACE.set` and `NAMESPACE.set.sig` beside the manifests. When others have signed the same
+/// Signs, and writes `NAMESPACE.set` and `NAMESPACE.set.sig` beside the manifests, and for limits `NAMESPACE.limits.set`
+/// and its `.sig`. When others have signed the same
 /// already, the signature is added to theirs.
 ///
 /// # Errors
@@ -53,7 +57,8 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<Exit, Error
     let now = Timestamp::now();
     let mut shown = Shown::ask(&mut context.client().await?, context, now).await?;
     let current = shown.current(now)?;
-    let wanted = current.next(&parsed, arguments.prune, now, arguments.expires)?;
+    let mut wanted = current.next(&parsed, arguments.prune, now, arguments.expires)?;
+    wanted.retain(|set| arguments.only.as_ref().is_none_or(|only| *only == set.name()));
     wanted.iter().try_for_each(|set| current.check_seen(set, &parsed))?;
     let files = Files::beside(&arguments.source.files);
     if arguments.print {
@@ -62,10 +67,17 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<Exit, Error
     let key = arguments.key.need(&shown.profile)?;
     for set in &wanted {
         let signed = match files.read(set, now)? {
-            Some(there) => add(there, &key)?,
+            Some(there) => add(there, set, &key)?,
             None => current.sign(set, &parsed, &key)?,
         };
-        files.write(&set.namespace, &signed)?;
+        // Others sign the limits than the policies: the files of one are left alone by who signs the other.
+        if set.limits
+            && let Err(denied) = may_sign(set, &signed, &shown.believed, now)
+        {
+            output::line(&escape::line(&format!("set {} of {} is left to others: {denied}", set.version, set.name())))?;
+            continue;
+        }
+        files.write(&set.name(), &signed)?;
         output::line(&escape::line(&said(set, &signed, &shown.believed, now)))?;
     }
     if wanted.is_empty() {
@@ -75,18 +87,25 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<Exit, Error
 }
 
 /// Adds a signature to those of others.
-fn add(mut signed: SignedSet, key: &quell_link::signing::SigningKey) -> Result<SignedSet, Error> {
-    let signature = signing::sign(key, quell_model::trust::NAMESPACE_POLICY, &signed.bytes)?;
+fn add(mut signed: SignedSet, set: &PolicySet, key: &quell_link::signing::SigningKey) -> Result<SignedSet, Error> {
+    let signature = signing::sign(key, set.name().signed_in(), &signed.bytes)?;
     if !signed.signatures.contains(&signature) {
         signed.signatures.push(signature);
     }
     Ok(signed)
 }
 
+/// Whether the last signature counts for anybody.
+fn may_sign(set: &PolicySet, signed: &SignedSet, believed: &Believed, now: Timestamp) -> Result<(), Refused> {
+    let last = signed.signatures.last().map_or("", String::as_str);
+    let signers = believed.signers();
+    signers.verify(set.name().signed_in(), &signed.bytes, last, now, &jiff::tz::TimeZone::UTC).map(drop)
+}
+
 /// What was signed, and whether that is enough.
 fn said(set: &PolicySet, signed: &SignedSet, believed: &Believed, now: Timestamp) -> String {
-    let name = format!("set {} of {} ({} manifests)", set.version, set.namespace, set.manifests.len());
-    match signed.verify(believed, now, &jiff::tz::TimeZone::UTC) {
+    let name = format!("set {} of {} ({} manifests)", set.version, set.name(), set.manifests.len());
+    match signed.verify_any(believed, now, &jiff::tz::TimeZone::UTC) {
         Ok(verified) => {
             let people: Vec<_> = verified.signers.into_iter().map(|signer| signer.principal).collect();
             format!("{name} is signed by {}; next: quell apply", people.join(" and "))
@@ -97,15 +116,17 @@ fn said(set: &PolicySet, signed: &SignedSet, believed: &Believed, now: Timestamp
 
 fn print(wanted: &[PolicySet], files: &Files) -> Result<Exit, Error> {
     let [set] = wanted else {
-        let names: Vec<_> = wanted.iter().map(|set| set.namespace.to_string()).collect();
+        let names: Vec<_> = wanted.iter().map(|set| set.name().to_string()).collect();
         return Err(Error::Usage(match wanted {
             [] => "nothing to sign: this is in force, signed, for a while yet".to_owned(),
-            _ => format!("--print is for one namespace at a time, and these are {}", names.join(", ")),
+            _ => {
+                format!("--print is for one set at a time, and these are {}: choose one with --only", names.join(", "))
+            }
         }));
     };
     set.check().map_err(|error| Error::Usage(error.to_string()))?;
     let bytes = set.canonical().into_bytes();
-    files.write(&set.namespace, &SignedSet { bytes, signatures: Vec::new() })?;
+    files.write(&set.name(), &SignedSet { bytes, signatures: Vec::new() })?;
     output::text(&set.canonical())?;
     Ok(Exit::Done)
 }

@@ -57,13 +57,14 @@ pub enum Command {
         #[command(flatten)]
         save: Save,
     },
-    /// Say how many people must sign a namespace's sets; `trust` stands for these changes themselves.
+    /// Say how many people must sign a namespace's sets; `trust` stands for these changes themselves. With `limits` hosts
+    /// do nothing without signed limits from then on.
     Require {
-        /// The namespace of manifests, or `trust`.
+        /// The namespace of manifests, `trust` or `limits`.
         #[arg(value_name = "NAMESPACE")]
         namespace: ObjectName,
-        /// How many distinct people.
-        #[arg(value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=64))]
+        /// How many distinct people; 0: as if nothing had been said.
+        #[arg(value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(0..=64))]
         count: u32,
         /// With which key the change is signed.
         #[command(flatten)]
@@ -174,7 +175,11 @@ fn with_signers(believed: &Believed, allowed_signers: String) -> TrustRoot {
 
 fn required(believed: &Believed, namespace: &ObjectName, count: u32) -> TrustRoot {
     let mut root = next(believed);
-    root.required.insert(namespace.clone(), count);
+    if count == 0 {
+        root.required.remove(namespace);
+    } else {
+        root.required.insert(namespace.clone(), count);
+    }
     root
 }
 
@@ -251,5 +256,6 @@ mod tests {
         std::fs::write(&public, "ssh-ed25519").unwrap();
         assert!(added(&again, "eve", &public, &["*".to_owned()]).is_err());
         assert_eq!(required(&again, &"plants".parse().unwrap(), 2).required.len(), 1);
+        assert!(required(&again, &"plants".parse().unwrap(), 0).required.is_empty());
     }
 }

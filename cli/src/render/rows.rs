@@ -52,7 +52,7 @@ pub fn list(kind: Kind, answer: &GetResponse, wide: bool, now: Timestamp) -> Res
         Kind::Alerts => listing(&answer.alerts, wide, now),
         Kind::Tokens => listing(&answer.tokens, wide, now),
         Kind::Operators => listing(&answer.operators, wide, now),
-        Kind::Services | Kind::Calendars | Kind::Contacts => listing(&answer.manifests, wide, now),
+        Kind::Services | Kind::Calendars | Kind::Contacts | Kind::Limits => listing(&answer.manifests, wide, now),
     }
 }
 

@@ -14,6 +14,7 @@ mod disturb;
 mod frozen;
 mod host_hold;
 mod keep_healthy;
+mod limits;
 mod mode;
 mod once;
 mod online;
@@ -106,6 +107,8 @@ pub(crate) struct Guard {
 pub(crate) const GUARDS: &[Guard] = &[
     // Again: the leave to act may have been taken back. It stops the plan, which then comes to its end.
     Guard { name: "mode", verdict: mode::verdict, each_wave: true },
+    // Again: they may have been lowered, and their hours end.
+    Guard { name: "limits", verdict: limits::verdict, each_wave: true },
     // Again: the rest of the plan goes by timers and calendars too.
     Guard { name: "clock", verdict: clock::verdict, each_wave: true },
     // Again: what people hold is held, however far a plan has come.

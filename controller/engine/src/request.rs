@@ -5,7 +5,14 @@ mod fleet;
 mod holds;
 mod run;
 
-use quell_model::{manifest, name::FullName, policy::Manifest, trust::set::SignedSet};
+use std::collections::BTreeSet;
+
+use quell_model::{
+    manifest,
+    name::FullName,
+    policy::Manifest,
+    trust::{SetName, set::SignedSet},
+};
 
 use crate::{
     Actor,
@@ -74,7 +81,9 @@ fn apply(
             return Err(Refusal::NotFound(format!("there is no {kind} {name} to remove")));
         }
     }
-    let mut namespaces: Vec<String> = remove.iter().map(|(_, name)| name.namespace.to_string()).collect();
+    let removed =
+        |(kind, name): &(String, FullName)| SetName { namespace: name.namespace.clone(), limits: kind == "Limits" };
+    let mut changed: BTreeSet<SetName> = remove.iter().map(removed).collect();
     let mut words = Vec::new();
     for (canonical, manifest) in manifests {
         let (kind, name) = (manifest.kind().to_owned(), manifest.name().clone());
@@ -83,27 +92,32 @@ fn apply(
             continue;
         }
         words.push(format!("{} {name}", key.0));
-        namespaces.push(name.namespace.to_string());
+        changed.insert(SetName::of(&manifest));
         put_manifest(turn, actor, key, canonical, manifest);
     }
     for key in remove {
         words.push(format!("no {} {}", key.0, key.1));
         turn.draft.remove::<StoredManifest>(&key);
     }
-    for (namespace, signed) in trust::take_sets(turn, actor, sets)? {
-        namespaces.push(namespace);
-        words.push(signed);
+    let mut signed = BTreeSet::new();
+    for (name, said) in trust::take_sets(turn, actor, sets)? {
+        signed.insert(name);
+        words.push(said);
     }
+    check_limits_signed(turn, changed.difference(&signed))?;
+    changed.extend(signed);
     if words.is_empty() {
         return Ok(Reply::Done);
     }
-    namespaces.sort();
-    namespaces.dedup();
-    let signed = turn.state().sets.clone();
+    let rows = turn.state().sets.clone();
     turn.draft.change_meta(|meta| {
-        for namespace in namespaces {
-            let signed = signed.get(&namespace).map_or(0, |row| row.set.version);
-            let last = meta.set_versions.entry(namespace).or_default();
+        for name in changed {
+            let signed = rows.get(&name.to_string()).map_or(0, |row| row.set.version);
+            if name.limits && signed == 0 {
+                // Unsigned limits have no version: they bind no host that could count it.
+                continue;
+            }
+            let last = meta.set_versions.entry(name.to_string()).or_default();
             // An unsigned change is a version too, so that no signed one is taken for what is in force.
             *last = if signed > *last { signed } else { *last + 1 };
         }
@@ -114,6 +128,19 @@ fn apply(
     );
     turn.touch_live();
     Ok(Reply::Done)
+}
+
+/// Limits that people have signed once change by signatures only.
+fn check_limits_signed<'a>(turn: &Turn<'_>, unsigned: impl Iterator<Item = &'a SetName>) -> Result<(), Refusal> {
+    let versions = &turn.state().meta.set_versions;
+    match unsigned.filter(|name| name.limits).find(|name| versions.contains_key(&name.to_string())) {
+        None => Ok(()),
+        Some(name) => Err(Refusal::Forbidden(format!(
+            "the limits of {} are signed, so they change by a signature only: sign them with a key for quell-limits; nothing \
+             was applied",
+            name.namespace
+        ))),
+    }
 }
 
 fn put_manifest(turn: &mut Turn<'_>, actor: &Actor, key: (String, FullName), canonical: String, manifest: Manifest) {

@@ -159,7 +159,7 @@ pub struct Tables {
     pub shadows: OrdMap<(FullName, String), Arc<ShadowRow>>,
     /// Whom hosts believe, by version; the last one is in force.
     pub trust: OrdMap<u64, Arc<TrustRow>>,
-    /// Signed sets by namespace.
+    /// Signed sets by their names: those of policies by the namespace, those of limits by `NAMESPACE/limits`.
     pub sets: OrdMap<String, Arc<SetRow>>,
     /// What follows from the rows and is looked up often; never stored.
     pub live: Live,
@@ -196,6 +196,8 @@ pub struct Meta {
     pub clock_suspect: Option<String>,
     /// Random, made at `init`.
     pub installation: String,
-    /// Version of each namespace's set; it only goes up.
+    /// Version of each set, by its name; it only goes up. Of limits signed ones alone count.
     pub set_versions: BTreeMap<String, u64>,
+    /// Whether hosts demand signed limits with every order that acts.
+    pub limits_demanded: bool,
 }

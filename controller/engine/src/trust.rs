@@ -18,7 +18,7 @@ use quell_model::{
         labels::LabelChange,
         root::{Believed, TrustRoot},
         run::Run,
-        set::{Authority, SignedSet, VerifiedSet},
+        set::{Authority, SetName, SignedSet, VerifiedSet},
     },
 };
 
@@ -26,6 +26,7 @@ use crate::{
     Actor, State,
     draft::Entry,
     input::{Refusal, Reply},
+    limits,
     request::who,
     state::{HostState, PlanRow, RunEvidence, SetRow, SignedDocument, StoredManifest, TrustRow},
     tell::{self, Draught},
@@ -84,7 +85,7 @@ pub fn signing_warnings(state: &State, now: Timestamp) -> Vec<String> {
         .sets
         .values()
         .filter(|row| now < row.set.expires && row.set.expires <= soon)
-        .map(|row| expires_soon(row.set.namespace.as_str(), row.set.expires))
+        .map(|row| expires_soon(&row.set.name(), row.set.expires))
         .collect();
     warnings.extend(believed(state).iter().flat_map(|believed| believed.signers().lines()).filter_map(|line| {
         let end = Timestamp::from_second(line.valid_before(&TimeZone::UTC)?).ok()?;
@@ -97,14 +98,13 @@ pub fn signing_warnings(state: &State, now: Timestamp) -> Vec<String> {
         let (mode, why) = signed_mode(state, now, policy);
         (mode < policy.mode).then(|| format!("{} only observes: {}", policy.name, why.unwrap_or_default()))
     }));
+    warnings.extend(limits::warnings(state, now));
     warnings
 }
 
-fn expires_soon(namespace: &str, expires: Timestamp) -> String {
-    format!(
-        "the signed set of {namespace} expires on {expires:.0}; its policies only observe from then on: sign it again with \
-         `quell apply`"
-    )
+fn expires_soon(set: &SetName, expires: Timestamp) -> String {
+    let then = if set.limits { "hosts do nothing in its namespace" } else { "its policies only observe" };
+    format!("the signed set of {set} expires on {expires:.0}; {then} from then on: sign it again with `quell apply`")
 }
 
 /// What a policy's acting relies on: itself, its service and the calendars of both, as a set names them.
@@ -147,14 +147,14 @@ pub(crate) fn take_sets(
     turn: &mut Turn<'_>,
     actor: &Actor,
     sets: Vec<SignedSet>,
-) -> Result<Vec<(String, String)>, Refusal> {
+) -> Result<Vec<(SetName, String)>, Refusal> {
     if sets.is_empty() {
         return Ok(Vec::new());
     }
     let believed = believed(turn.state())?;
     let mut words = Vec::new();
     for signed in sets {
-        let verified = signed.verify(&believed, turn.now, &TimeZone::UTC).map_err(|denied| forbidden(&denied))?;
+        let verified = signed.verify_any(&believed, turn.now, &TimeZone::UTC).map_err(|denied| forbidden(&denied))?;
         fits(turn, &verified)?;
         words.push(put_set(turn, actor, signed, verified));
     }
@@ -163,26 +163,27 @@ pub(crate) fn take_sets(
 
 fn fits(turn: &Turn<'_>, verified: &VerifiedSet) -> Result<(), Refusal> {
     let set = &verified.set;
-    let namespace = set.namespace.as_str();
+    let name = set.name();
     if set.one_shot.is_some() {
         return Err(Refusal::Invalid("a one-shot set belongs to a run: it cannot be applied".to_owned()));
     }
-    let last = turn.state().meta.set_versions.get(namespace).copied().unwrap_or_default();
+    let last = turn.state().meta.set_versions.get(&name.to_string()).copied().unwrap_or_default();
     if set.version <= last {
         return Err(Refusal::Conflict(format!(
-            "the signed set of {namespace} has version {}, and version {last} was in force already: somebody else applied \
+            "the signed set of {name} has version {}, and version {last} was in force already: somebody else applied \
              meanwhile; look with `quell diff`, then apply again",
             set.version
         )));
     }
-    let held: BTreeMap<String, Digest> = manifests_of(turn.state(), namespace)
+    let held: BTreeMap<String, Digest> = manifests_of(turn.state(), set.namespace.as_str())
+        .filter(|stored| SetName::of(&stored.manifest) == name)
         .map(|stored| (key_of(&stored.manifest), stored.manifest.digest()))
         .collect();
     let differing = held.keys().chain(set.manifests.keys()).find(|key| held.get(*key) != set.manifests.get(*key));
     match differing {
         None => Ok(()),
         Some(key) => Err(Refusal::Conflict(format!(
-            "what was signed for {namespace} is not what would be in force: {key} differs; sign it again with `quell apply`"
+            "what was signed for {name} is not what would be in force: {key} differs; sign it again with `quell apply`"
         ))),
     }
 }
@@ -192,11 +193,11 @@ fn manifests_of<'a>(state: &'a State, namespace: &'a str) -> impl Iterator<Item 
     state.manifests.iter().filter(move |((_, name), _)| of_namespace(name)).map(|(_, stored)| stored.as_ref())
 }
 
-fn put_set(turn: &mut Turn<'_>, actor: &Actor, signed: SignedSet, verified: VerifiedSet) -> (String, String) {
+fn put_set(turn: &mut Turn<'_>, actor: &Actor, signed: SignedSet, verified: VerifiedSet) -> (SetName, String) {
     let VerifiedSet { set, signers, authority, .. } = verified;
-    let namespace = set.namespace.to_string();
+    let name = set.name();
     let signers: Vec<String> = signers.into_iter().map(|signer| signer.principal).collect();
-    let words = format!("set {} of {namespace}, signed by {}", set.version, signers.join(" and "));
+    let words = format!("set {} of {name}, signed by {}", set.version, signers.join(" and "));
     let row = SetRow {
         // A set that verified is JSON text.
         canonical: String::from_utf8_lossy(&signed.bytes).into_owned(),
@@ -208,14 +209,15 @@ fn put_set(turn: &mut Turn<'_>, actor: &Actor, signed: SignedSet, verified: Veri
         applied_by: who(actor),
         warned: false,
     };
-    turn.draft.put(namespace.clone(), row);
-    turn.touch(Subject::SignedSet(namespace.clone()));
-    (namespace, words)
+    turn.draft.put(name.to_string(), row);
+    turn.touch(Subject::SignedSet(name.to_string()));
+    (name, words)
 }
 
 /// Looks at a signed set: people are told before it expires, and its policies are judged again when it has.
-pub(crate) fn reconcile(turn: &mut Turn<'_>, namespace: &str) -> Option<Timestamp> {
-    let row = turn.state().sets.get(namespace).cloned()?;
+pub(crate) fn reconcile(turn: &mut Turn<'_>, name: &str) -> Option<Timestamp> {
+    let row = turn.state().sets.get(name).cloned()?;
+    let namespace = row.set.namespace.as_str();
     turn.touch_namespace(namespace);
     turn.assign_namespace(namespace);
     let expires = row.set.expires;
@@ -227,14 +229,15 @@ pub(crate) fn reconcile(turn: &mut Turn<'_>, namespace: &str) -> Option<Timestam
         return Some(warn_at);
     }
     if !row.warned {
-        warn(turn, namespace, &row);
+        warn(turn, name, &row);
     }
     Some(expires)
 }
 
-fn warn(turn: &mut Turn<'_>, namespace: &str, row: &SetRow) {
-    let text = expires_soon(namespace, row.set.expires);
-    turn.draft.change::<SetRow>(&namespace.to_owned(), |row| row.warned = true);
+fn warn(turn: &mut Turn<'_>, name: &str, row: &SetRow) {
+    let namespace = row.set.namespace.as_str();
+    let text = expires_soon(&row.set.name(), row.set.expires);
+    turn.draft.change::<SetRow>(&name.to_owned(), |row| row.warned = true);
     turn.record(Entry::new("setExpiresSoon", Actor::Timer, text.clone()).id("namespace", namespace));
     let policies = manifests_of(turn.state(), namespace).filter_map(|stored| match &stored.manifest {
         Manifest::Policy(policy) => policy.escalate.as_ref().map(|escalate| (policy.name.clone(), escalate.to.clone())),
@@ -268,10 +271,11 @@ pub(crate) fn change_root(
     let current = believed(turn.state())?;
     let next = TrustRoot::succeeds(&current, bytes, &signatures, turn.now, &TimeZone::UTC)
         .map_err(|denied| forbidden(&denied))?;
-    let version = next.version;
+    let (version, limits_demanded) = (next.version, next.demands_limits());
     let row =
         TrustRow { canonical: String::from_utf8_lossy(bytes).into_owned(), signatures, at: turn.now, by: who(actor) };
     turn.draft.put(version, row);
+    turn.draft.change_meta(|meta| meta.limits_demanded = limits_demanded);
     turn.record(
         Entry::new(
             "trustChanged",
@@ -289,6 +293,7 @@ pub(crate) fn change_root(
     for namespace in namespaces {
         verify_again(turn, &namespace);
     }
+    turn.touch_live();
     Ok(Reply::Version(version))
 }
 
@@ -335,19 +340,20 @@ pub(crate) fn owed(turn: &mut Turn<'_>, host: &HostName, trust_version: u64, lab
 }
 
 /// Those who signed a set may be believed no longer.
-fn verify_again(turn: &mut Turn<'_>, namespace: &str) {
-    let (Some(row), Ok(believed)) = (turn.state().sets.get(namespace).cloned(), believed(turn.state())) else { return };
+fn verify_again(turn: &mut Turn<'_>, name: &str) {
+    let (Some(row), Ok(believed)) = (turn.state().sets.get(name).cloned(), believed(turn.state())) else { return };
     let signed = SignedSet { bytes: row.canonical.clone().into_bytes(), signatures: row.signatures.clone() };
-    match signed.verify(&believed, turn.now, &TimeZone::UTC) {
+    match signed.verify_any(&believed, turn.now, &TimeZone::UTC) {
         Ok(verified) if verified.authority == row.authority => {}
-        Ok(verified) => turn.draft.change::<SetRow>(&namespace.to_owned(), |row| row.authority = verified.authority),
+        Ok(verified) => turn.draft.change::<SetRow>(&name.to_owned(), |row| row.authority = verified.authority),
         Err(denied) => {
-            turn.draft.remove::<SetRow>(&namespace.to_owned());
-            let text = format!("the signed set of {namespace} counts no longer: {denied}; its policies only observe");
-            turn.record(Entry::new("setVoid", Actor::Controller, text).id("namespace", namespace));
+            turn.draft.remove::<SetRow>(&name.to_owned());
+            let then = if row.set.limits { "hosts that saw it do nothing there" } else { "its policies only observe" };
+            let text = format!("the signed set of {name} counts no longer: {denied}; {then}");
+            turn.record(Entry::new("setVoid", Actor::Controller, text).id("namespace", &row.set.namespace));
         }
     }
-    turn.touch(Subject::SignedSet(namespace.to_owned()));
+    turn.touch(Subject::SignedSet(name.to_owned()));
 }
 
 /// Checks what stands behind a person's run.

@@ -8,8 +8,9 @@ use quell_model::value::Truth;
 use world::{Done, World};
 
 /// The guards in the order in which they are asked.
-const GUARDS: [&str; 18] = [
+const GUARDS: [&str; 19] = [
     "mode",
+    "limits",
     "clock",
     "frozen",
     "hostHold",

@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use quell_engine::{Actor, State, input::Request as Wanted};
 use quell_model::{
     manifest::{self, File, Parsed},
-    name::{FullName, ObjectName},
+    name::FullName,
     policy::{Manifest, Policy},
     selector::Selector,
+    trust::SetName,
 };
 use quell_wire::v1::{ApplyRequest, ApplyResponse, ManifestChange, ManifestError, ManifestFile};
 use tokio::sync::oneshot;
@@ -127,16 +128,19 @@ fn compare(state: &State, files: &[ManifestFile], prune: bool) -> Comparison {
         found.changes.push(changed(change, key, &one.parsed.manifest.digest().to_string()));
     }
     if prune {
-        let namespaces: BTreeSet<&ObjectName> = wanted.keys().map(|(_, name)| &name.namespace).collect();
+        // Limits are pruned by limits alone: who applies policies does not lift what others have set over them.
+        let sets: BTreeSet<SetName> = wanted.values().map(|one| SetName::of(&one.parsed.manifest)).collect();
         for (key, stored) in &state.manifests {
-            if namespaces.contains(&key.1.namespace) && !wanted.contains_key(key) {
+            if sets.contains(&SetName::of(&stored.manifest)) && !wanted.contains_key(key) {
                 found.changes.push(changed("removed", key, &stored.manifest.digest().to_string()));
                 found.remove.push(key.clone());
             }
         }
     }
     found.errors.extend(dangling(state, files, &wanted, &found.remove));
+    found.errors.extend(passing(state, files, &wanted, &found.remove));
     found.warnings.extend(wanted.values().filter_map(|one| warning(state, &one.parsed.manifest)));
+    found.warnings.extend(held_by(state, &wanted));
     found
 }
 
@@ -146,12 +150,7 @@ fn read(files: &[ManifestFile]) -> (Vec<Placed>, Vec<ManifestError>) {
     for (file, source) in files.iter().enumerate() {
         match manifest::parse(&[File { name: source.name.clone(), text: source.text.clone() }]) {
             Ok(parsed) => placed.extend(parsed.into_iter().map(|parsed| Placed { parsed, file })),
-            Err(faults) => errors.extend(faults.into_iter().map(|fault| ManifestError {
-                file: fault.file,
-                line: fault.line,
-                column: fault.column,
-                message: fault.message,
-            })),
+            Err(faults) => errors.extend(faults.into_iter().map(to_wire)),
         }
     }
     (placed, errors)
@@ -175,6 +174,45 @@ fn dangling(
         }
     });
     errors.collect()
+}
+
+/// Policies of the files that pass a ceiling of the limits that would be in force.
+fn passing(
+    state: &State,
+    files: &[ManifestFile],
+    wanted: &BTreeMap<Key, &Placed>,
+    remove: &[(String, FullName)],
+) -> Vec<ManifestError> {
+    let stays = |key: &Key| !wanted.contains_key(key) && !remove.contains(key);
+    let kept =
+        state.manifests.iter().filter(|(key, stored)| matches!(stored.manifest, Manifest::Limits(_)) && stays(key));
+    let kept: Vec<&Manifest> = kept.map(|(_, stored)| &stored.manifest).collect();
+    let given: Vec<&Manifest> = wanted.values().map(|one| &one.parsed.manifest).collect();
+    let files: Vec<File> = files.iter().map(|file| File { name: file.name.clone(), text: file.text.clone() }).collect();
+    manifest::check_limits(&files, &given, &kept).into_iter().map(to_wire).collect()
+}
+
+/// Policies in force that limits of the files will hold.
+fn held_by(state: &State, wanted: &BTreeMap<Key, &Placed>) -> Vec<String> {
+    let limits = || {
+        wanted.values().filter_map(|one| match &one.parsed.manifest {
+            Manifest::Limits(limits) => Some(&**limits),
+            _ => None,
+        })
+    };
+    let policies = state.manifests.iter().filter(|(key, _)| !wanted.contains_key(key));
+    let held = policies.filter_map(|(_, stored)| match &stored.manifest {
+        Manifest::Policy(policy) => {
+            let passed = manifest::passed(policy, limits()).into_iter().next()?;
+            Some(format!("Policy {} is in force and will not act there: {passed}", policy.name))
+        }
+        _ => None,
+    });
+    held.collect()
+}
+
+fn to_wire(fault: manifest::Error) -> ManifestError {
+    ManifestError { file: fault.file, line: fault.line, column: fault.column, message: fault.message }
 }
 
 /// An error about a manifest as a whole, where its name stands.

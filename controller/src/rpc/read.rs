@@ -22,8 +22,8 @@ const PACE: Duration = Duration::from_millis(200);
 const WATCHED: usize = 1;
 
 /// Kinds that can be listed.
-const KINDS: &str = "hosts, policies, services, calendars, contacts, incidents, plans, approvals, holds, windows, alerts, \
-                     tokens, operators, manifests";
+const KINDS: &str = "hosts, policies, services, calendars, contacts, limits, incidents, plans, approvals, holds, windows, \
+                     alerts, tokens, operators, manifests";
 
 impl Operators {
     /// One page of a list.
@@ -125,6 +125,7 @@ fn list(viewer: &Viewer<'_>, kind: &str, filter: &Filter) -> Result<GetResponse,
         "services" => response.manifests = viewer.manifests("Service", filter),
         "calendars" => response.manifests = viewer.manifests("Calendar", filter),
         "contacts" => response.manifests = viewer.manifests("Contact", filter),
+        "limits" => response.manifests = viewer.manifests("Limits", filter),
         "incidents" => response.incidents = viewer.incidents(filter),
         "plans" => response.plans = viewer.plans(filter),
         "approvals" => response.plans = viewer.approvals(filter),

@@ -239,6 +239,7 @@ impl Running {
             expires: Timestamp::now() + Duration::from_secs(3_600),
             manifests: parsed.iter().map(|one| (key(one), one.manifest.digest())).collect(),
             one_shot: None,
+            limits: false,
         };
         ApplyRequest { files, sets: vec![self.signed_set(&set)], ..ApplyRequest::default() }
     }

@@ -90,7 +90,7 @@ async fn the_records_tell_what_the_verdict_was_and_what_it_saw() {
     }
     let then = ask(&controller, "planthost1", ill_at).await.unwrap().remove(0);
     assert_eq!(then.first_no.as_ref().unwrap().guard, "mode");
-    assert_eq!((then.guards.len(), then.condition.as_str()), (18, "host.cpu.used_percent > 90"));
+    assert_eq!((then.guards.len(), then.condition.as_str()), (19, "host.cpu.used_percent > 90"));
     let saw: Vec<_> = then.signals.iter().flat_map(|signal| &signal.saw).collect();
     assert_eq!(saw, ["planthost1 host.cpu.used_percent = 95"]);
     assert!(then.incident.is_some() && then.past.unwrap().built_from.starts_with(&format!("record {ill}: ")));

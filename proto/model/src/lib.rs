@@ -11,6 +11,7 @@ pub mod condition;
 pub mod digest;
 pub mod escape;
 pub mod glob;
+pub mod limits;
 pub mod manifest;
 pub mod name;
 pub mod network;

@@ -8,6 +8,7 @@ use std::fmt;
 
 use crate::{condition::stack, digest, policy::Manifest, probe::Probe};
 
+mod ceilings;
 pub(crate) mod check;
 mod fill;
 mod looser;
@@ -19,6 +20,7 @@ mod references;
 pub mod schema;
 pub(crate) mod yaml;
 
+pub use ceilings::{check_limits, passed};
 pub use fill::{Placeholder, fill, placeholders};
 pub use looser::{Loosening, looser};
 pub use mode::{WithMode, holds_policy, with_mode};

@@ -11,6 +11,7 @@ use crate::{
     calendar::{Calendar, Cron},
     condition::{Condition, Expression},
     digest::Digest,
+    limits::Limits,
     name::{FullName, ObjectName},
     probe::Probe,
     selector::{Placement, Selector},
@@ -28,6 +29,23 @@ pub enum Mode {
     Propose,
     /// Acts.
     Enforce,
+}
+
+impl Mode {
+    /// As manifests write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::Propose => "propose",
+            Self::Enforce => "enforce",
+        }
+    }
+}
+
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// How loudly people are told.
@@ -518,6 +536,8 @@ pub enum Manifest {
     Contact(Arc<Contact>),
     /// A window.
     Window(Arc<Window>),
+    /// Ceilings over the namespace.
+    Limits(Arc<Limits>),
 }
 
 impl Manifest {
@@ -529,6 +549,7 @@ impl Manifest {
             Self::Calendar(_) => "Calendar",
             Self::Contact(_) => "Contact",
             Self::Window(_) => "Window",
+            Self::Limits(_) => "Limits",
         }
     }
 
@@ -540,6 +561,7 @@ impl Manifest {
             Self::Calendar(calendar) => &calendar.name,
             Self::Contact(contact) => &contact.name,
             Self::Window(window) => &window.name,
+            Self::Limits(limits) => &limits.name,
         }
     }
 
@@ -551,6 +573,7 @@ impl Manifest {
             Self::Calendar(calendar) => calendar.digest,
             Self::Contact(contact) => contact.digest,
             Self::Window(window) => window.digest,
+            Self::Limits(limits) => limits.digest,
         }
     }
 }

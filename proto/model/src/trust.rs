@@ -16,7 +16,7 @@
 //! | `quell-policy.observe` | a policy set that may look only |
 //! | `quell-approval.ROLE` | an approval of a plan, by somebody of a role |
 //! | `quell-trust` | a change of the root of trust, or of a host's labels |
-//! | `quell-limits` | ceilings over all policies of a namespace |
+//! | `quell-limits` | a set of limits: ceilings over all policies of a namespace ([`crate::limits`]) |
 
 pub mod approvals;
 mod arithmetic;
@@ -34,13 +34,13 @@ pub mod set;
 pub mod signature;
 pub mod signers;
 
-pub use authorize::{Belief, Known, Order, Warrant, authorize, authorize_knowing};
+pub use authorize::{Belief, Bounds, Known, Order, SignedLimits, Warrant, authorize, authorize_knowing};
 pub use denied::{Denied, Lacking};
 pub use document::Malformed;
 pub use labels::LabelChange;
 pub use line::Line;
 pub use root::{Believed, TrustRoot};
-pub use set::{Authority, PolicySet, SignedSet, VerifiedSet};
+pub use set::{Authority, PolicySet, SetName, SignedSet, VerifiedSet};
 pub use signers::{AllowedSigners, LineError, Refused, Signer};
 
 /// Policy sets that may act, a person's order among them.

@@ -8,6 +8,8 @@ mod approvals;
 mod commands;
 #[path = "trust/documents.rs"]
 mod documents;
+#[path = "trust/limits.rs"]
+mod limits;
 #[path = "trust/properties.rs"]
 mod properties;
 #[path = "trust/roots.rs"]

@@ -84,6 +84,7 @@ pub(crate) fn apply(state: &State, now: Timestamp, put: Vec<String>) -> Request 
         expires: now.checked_add(LIFE).unwrap_or(Timestamp::MAX),
         manifests: put.iter().map(named).collect(),
         one_shot: None,
+        limits: false,
     };
     Request::Apply { sets: vec![signed(&set)], put, remove: Vec::new() }
 }

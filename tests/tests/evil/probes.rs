@@ -75,6 +75,7 @@ impl Probes {
             expires: now + SignedDuration::from_hours(24),
             manifests: [("Policy/watch".to_owned(), Digest::of(self.policy.as_bytes()))].into(),
             one_shot: None,
+            limits: false,
         };
         let policy_set = set.canonical().into_bytes();
         let signatures = vec![evil.sign(NAMESPACE_POLICY, &policy_set)];

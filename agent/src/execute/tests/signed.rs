@@ -59,8 +59,8 @@ spec: { timeZone: UTC, open: [{ days: OPEN }] }
 "#;
 
 /// What a test can break.
-struct Order {
-    set: PolicySet,
+pub(super) struct Order {
+    pub(super) set: PolicySet,
     namespace: &'static str,
     signers: Vec<&'static Person>,
     manifests: Vec<String>,
@@ -70,13 +70,13 @@ struct Order {
     choice: &'static str,
     /// Until when the votes are good.
     votes_end: Timestamp,
-    command: v1::Command,
+    pub(super) command: v1::Command,
 }
 
 /// A host, its agent and a policy that people signed.
-struct Shop {
-    data: tempfile::TempDir,
-    agent: Agent,
+pub(super) struct Shop {
+    pub(super) data: tempfile::TempDir,
+    pub(super) agent: Agent,
     manifests: BTreeMap<String, String>,
     /// When its set expires: the same set has one digest.
     expires: Timestamp,
@@ -84,11 +84,11 @@ struct Shop {
 
 impl Shop {
     /// All is well: the host is meant, the calendar open, the cool-down long.
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         Self::with("web", "1h", "daily").await
     }
 
-    async fn with(role: &str, cooldown: &str, open: &str) -> Self {
+    pub(super) async fn with(role: &str, cooldown: &str, open: &str) -> Self {
         let data = tempfile::tempdir().unwrap();
         let marks = data.path().join("marks").display().to_string();
         let text = MANIFESTS.replace("MARKS", &marks).replace("ROLE", role);
@@ -101,7 +101,7 @@ impl Shop {
         Self { data, agent, manifests, expires: Timestamp::now() + SignedDuration::from_hours(24) }
     }
 
-    fn marks(&self) -> usize {
+    pub(super) fn marks(&self) -> usize {
         super::lines(&self.data.path().join("marks"))
     }
 
@@ -119,7 +119,7 @@ impl Shop {
     }
 
     /// A good order for a rung; the key names the plan as well.
-    fn order(&self, key: &str, rung: &str) -> Order {
+    pub(super) fn order(&self, key: &str, rung: &str) -> Order {
         let digests = self.manifests.iter().map(|(key, text)| (key.clone(), Digest::of(text.as_bytes())));
         let step = self.step(0, false, "done");
         let command = super::command(key, "exec", &serde_json::Value::Object(step.with.clone()));
@@ -132,6 +132,7 @@ impl Shop {
                 expires: self.expires,
                 manifests: digests.collect(),
                 one_shot: None,
+                limits: false,
             },
             namespace: "quell-policy",
             signers: vec![&OFFICE.mira],
@@ -153,7 +154,7 @@ impl Shop {
     }
 
     /// The order of a rung's `finally`.
-    fn finally(&self, key: &str, rung: &str) -> Order {
+    pub(super) fn finally(&self, key: &str, rung: &str) -> Order {
         let mut order = self.order(key, rung);
         order.command.step = 1;
         order.command.parameters = serde_json::to_vec(&order.plan.steps[1].with).unwrap();
@@ -164,7 +165,7 @@ impl Shop {
         self.agent.give(order.seal()).await
     }
 
-    async fn succeeds(&mut self, order: Order) {
+    pub(super) async fn succeeds(&mut self, order: Order) {
         let outcome = self.give(order).await;
         assert_eq!(outcome.kind(), OutcomeKind::Succeeded, "{}", outcome.summary);
     }
@@ -175,7 +176,7 @@ impl Shop {
         self.refuses_as_it_is(command, reason).await;
     }
 
-    async fn refuses_as_it_is(&mut self, command: v1::Command, reason: &str) {
+    pub(super) async fn refuses_as_it_is(&mut self, command: v1::Command, reason: &str) {
         let before = self.marks();
         let outcome = self.agent.give(command).await;
         assert_eq!(outcome.kind(), OutcomeKind::Refused, "wanted {reason:?}: {}", outcome.summary);
@@ -183,7 +184,7 @@ impl Shop {
         assert_eq!(self.marks(), before, "{reason}");
     }
 
-    async fn restart(self) -> Self {
+    pub(super) async fn restart(self) -> Self {
         let Self { data, agent, manifests, expires } = self;
         agent.crash().await;
         let agent = Agent::of_strangers(data.path(), TOML).await;
@@ -191,7 +192,7 @@ impl Shop {
     }
 
     /// Lets the host remember that it began another step of the order's plan.
-    fn begun(&self, order: Order) -> Order {
+    pub(super) fn begun(&self, order: Order) -> Order {
         let plan = Digest::of(order.plan.canonical().as_bytes());
         let (now, target) = (Timestamp::now(), office::host());
         let act = json!({"policy": "plants/web", "target": target, "rung": order.plan.rung, "plan": plan, "step": 0,
@@ -206,13 +207,13 @@ impl Shop {
         order
     }
 
-    fn beliefs(&self) -> &Beliefs {
+    pub(super) fn beliefs(&self) -> &Beliefs {
         &self.agent.handle.shared.beliefs
     }
 }
 
 impl Order {
-    fn edit(mut self, edit: impl FnOnce(&mut Self)) -> Self {
+    pub(super) fn edit(mut self, edit: impl FnOnce(&mut Self)) -> Self {
         edit(&mut self);
         self
     }
@@ -225,7 +226,7 @@ impl Order {
     }
 
     /// As it goes over the wire.
-    fn seal(self) -> v1::Command {
+    pub(super) fn seal(self) -> v1::Command {
         let manifests: Vec<&str> = self.manifests.iter().map(String::as_str).collect();
         let authority = office::authority(&self.set, self.namespace, &self.signers, &manifests);
         let plan = Digest::of(self.plan.canonical().as_bytes());

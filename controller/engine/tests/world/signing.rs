@@ -13,7 +13,7 @@ use quell_model::{
         labels::LabelChange,
         root::TrustRoot,
         run::Run,
-        set::{PolicySet, SignedSet},
+        set::{PolicySet, SetName, SignedSet},
     },
 };
 use ssh_key::{
@@ -66,37 +66,41 @@ pub fn apply(
 ) -> Request {
     let mut held: BTreeMap<(String, FullName), Digest> =
         state.manifests.iter().map(|(key, stored)| (key.clone(), stored.manifest.digest())).collect();
-    let mut namespaces: Vec<_> = remove.iter().map(|(_, name)| name.namespace.clone()).collect();
+    let removed =
+        |(kind, name): &(String, FullName)| SetName { namespace: name.namespace.clone(), limits: kind == "Limits" };
+    let mut names: Vec<SetName> = remove.iter().map(removed).collect();
     for key in &remove {
         held.remove(key);
     }
     for canonical in &put {
         let manifest = manifest::from_canonical(canonical).expect("a canonical manifest");
-        namespaces.push(manifest.name().namespace.clone());
+        names.push(SetName::of(&manifest));
         held.insert((manifest.kind().to_owned(), manifest.name().clone()), manifest.digest());
     }
-    namespaces.sort();
-    namespaces.dedup();
-    let set = |namespace| {
-        let of_namespace = held.iter().filter(|((_, name), _)| name.namespace == namespace);
+    names.sort();
+    names.dedup();
+    let set = |of: SetName| {
+        let in_it =
+            held.iter().filter(|((kind, name), _)| name.namespace == of.namespace && (kind == "Limits") == of.limits);
         PolicySet {
             installation: state.meta.installation.clone(),
-            version: state.meta.set_versions.get(namespace.as_str()).copied().unwrap_or(0) + 1,
+            version: state.meta.set_versions.get(&of.to_string()).copied().unwrap_or(0) + 1,
             issued: now,
             expires: now + LIFE,
-            manifests: of_namespace.map(|((kind, name), digest)| (format!("{kind}/{}", name.name), *digest)).collect(),
+            manifests: in_it.map(|((kind, name), digest)| (format!("{kind}/{}", name.name), *digest)).collect(),
             one_shot: None,
-            namespace,
+            limits: of.limits,
+            namespace: of.namespace,
         }
     };
-    let sets = namespaces.into_iter().map(|namespace| signed(person, &set(namespace))).collect();
+    let sets = names.into_iter().map(|name| signed(person, &set(name))).collect();
     Request::Apply { put, remove, sets }
 }
 
 /// A person's signed set.
 pub fn signed(person: &str, set: &PolicySet) -> SignedSet {
     let bytes = set.canonical().into_bytes();
-    SignedSet { signatures: vec![sign(person, "quell-policy", &bytes)], bytes }
+    SignedSet { signatures: vec![sign(person, set.name().signed_in(), &bytes)], bytes }
 }
 
 /// A person's signed run.

@@ -4,6 +4,7 @@
 //! refused as a whole because the report is not clean.
 
 mod conditions;
+mod limits;
 mod others;
 mod parts;
 mod policy;
@@ -28,7 +29,7 @@ use super::{
 pub(crate) use probe::{RECORDS, probe};
 
 /// Kinds that are declared and not yet known to this version.
-const LATER: [&str; 2] = ["PolicyTest", "Limits"];
+const LATER: [&str; 1] = ["PolicyTest"];
 
 /// What a manifest is called, and the digest of its canonical JSON.
 struct Head {
@@ -62,6 +63,7 @@ pub(crate) fn manifest(document: &Node, digest: Digest, report: &Report) -> Opti
         "Service" => others::service(head, &spec).map(Arc::new).map(Manifest::Service),
         "Calendar" => others::calendar(head, &spec).map(Arc::new).map(Manifest::Calendar),
         "Window" => others::window(head, &spec).map(Arc::new).map(Manifest::Window),
+        "Limits" => limits::limits(head, &spec).map(Arc::new).map(Manifest::Limits),
         _ => others::contact(head, &spec).map(Arc::new).map(Manifest::Contact),
     }
 }

@@ -6,6 +6,7 @@
 
 mod calendar;
 mod ladder;
+mod limits;
 
 use std::{fmt, time::Duration};
 
@@ -38,12 +39,14 @@ pub fn looser(old: Option<&Manifest>, new: Option<&Manifest>) -> Vec<Loosening> 
     match (old, new) {
         (Some(Manifest::Policy(old)), Some(Manifest::Policy(new))) => policy(&mut found, old, new),
         (None, Some(Manifest::Policy(new))) if new.mode > Mode::Observe => {
-            found.note("mode", "no policy", mode(new.mode));
+            found.note("mode", "no policy", new.mode.to_string());
         }
         (Some(Manifest::Service(old)), Some(Manifest::Service(new))) => service(&mut found, old, new),
         (Some(Manifest::Service(old)), None) => removed_service(&mut found, old),
         (Some(Manifest::Calendar(old)), Some(Manifest::Calendar(new))) => calendar::compare(&mut found, old, new),
         (Some(Manifest::Window(old)), Some(Manifest::Window(new))) => window(&mut found, old, new),
+        (Some(Manifest::Limits(old)), Some(Manifest::Limits(new))) => limits::compare(&mut found, old, new),
+        (Some(Manifest::Limits(old)), None) => limits::removed(&mut found, old),
         (Some(Manifest::Window(old)), None) if old.suppress_act => {
             found.note("suppress", format!("no acts until {}", old.until), "removed");
         }
@@ -135,18 +138,8 @@ fn selector(selector: &Selector) -> String {
     }
 }
 
-fn mode(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Observe => "observe",
-        Mode::Propose => "propose",
-        Mode::Enforce => "enforce",
-    }
-}
-
 fn policy(found: &mut Found, old: &Policy, new: &Policy) {
-    if new.mode > old.mode {
-        found.note("mode", mode(old.mode), mode(new.mode));
-    }
+    found.rises("mode", old.mode, new.mode);
     found.widens("hosts", &old.hosts, &new.hosts);
     found.replaced("service", old.service.as_ref(), new.service.as_ref());
     trigger(found, &old.trigger, &new.trigger);

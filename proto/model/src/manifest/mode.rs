@@ -45,44 +45,36 @@ fn spec<'a>(documents: &'a [Node], name: &FullName) -> Option<&'a Node> {
     documents.iter().find(is_wanted)?.get("spec")
 }
 
-fn word(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Observe => "observe",
-        Mode::Propose => "propose",
-        Mode::Enforce => "enforce",
-    }
-}
-
 fn replaced(text: &str, node: &Node, mode: Mode) -> Result<WithMode, String> {
     let line = node.place.line;
     match &node.content {
         Content::Text { text: old, column: Some(column) }
-            if [Mode::Observe, Mode::Propose, Mode::Enforce].iter().any(|mode| word(*mode) == old) =>
+            if [Mode::Observe, Mode::Propose, Mode::Enforce].iter().any(|mode| mode.as_str() == old) =>
         {
             let place = Place { line, column: *column };
             let at = offset(text, place).ok_or_else(|| format!("line {line}: the mode is not found again"))?;
-            Ok(WithMode { text: format!("{}{}{}", &text[..at], word(mode), &text[at + old.len()..]), line })
+            Ok(WithMode { text: format!("{}{}{}", &text[..at], mode.as_str(), &text[at + old.len()..]), line })
         }
         _ => Err(format!(
             "line {line}: the mode is filled in, or written so that it cannot be changed here: make it {} yourself, and \
              apply the file",
-            word(mode)
+            mode.as_str()
         )),
     }
 }
 
 fn added(text: &str, spec: &Node, mode: Mode) -> Result<WithMode, String> {
     let line = spec.place.line;
-    let by_hand = || format!("line {line}: write `mode: {}` into the spec yourself, and apply the file", word(mode));
+    let by_hand = || format!("line {line}: write `mode: {}` into the spec yourself, and apply the file", mode.as_str());
     let Content::Map(members) = &spec.content else { return Err(by_hand()) };
     let place = members.first().map(|(key, _)| key.place).ok_or_else(by_hand)?;
     let at = offset(text, place).ok_or_else(by_hand)?;
     let begin = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
     let before = &text[begin..at];
     let addition = if before.chars().all(|character| character == ' ') {
-        format!("mode: {}\n{before}", word(mode))
+        format!("mode: {}\n{before}", mode.as_str())
     } else if before.trim_end().ends_with('{') {
-        format!("mode: {}, ", word(mode))
+        format!("mode: {}, ", mode.as_str())
     } else {
         return Err(by_hand());
     };

@@ -41,7 +41,7 @@ pub fn check_references(manifests: &[&Manifest]) -> Vec<Dangling> {
                     checker.wants("Contact", &contact.name, "Contact", "next.contact", next);
                 }
             }
-            Manifest::Calendar(_) | Manifest::Window(_) => {}
+            Manifest::Calendar(_) | Manifest::Window(_) | Manifest::Limits(_) => {}
         }
     }
     checker.circles(

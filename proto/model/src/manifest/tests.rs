@@ -92,7 +92,7 @@ fn the_same_measurement_has_one_key_however_it_is_spelt() {
 fn every_kind_is_read() {
     let parsed = parse_one(include_str!("tests/kinds.yaml")).map_err(|errors| shown(&errors)).unwrap();
     let kinds: Vec<_> = parsed.iter().map(|one| one.manifest.kind()).collect();
-    assert_eq!(kinds, ["Service", "Calendar", "Window", "Contact", "Contact", "Policy"]);
+    assert_eq!(kinds, ["Service", "Calendar", "Window", "Contact", "Contact", "Policy", "Limits"]);
     let Manifest::Service(service) = &parsed[0].manifest else { panic!() };
     assert_eq!((service.keep_healthy, service.depends_on.len()), (0, 1));
     let Manifest::Calendar(calendar) = &parsed[1].manifest else { panic!() };
@@ -107,6 +107,10 @@ fn every_kind_is_read() {
         matches!(&policy.trigger, policy::Trigger::Schedule(schedule) if schedule.missed_within.as_secs() == 14_400)
     );
     assert_eq!(policy.expect, Some(std::time::Duration::from_secs(93_600)));
+    let Manifest::Limits(limits) = &parsed[6].manifest else { panic!() };
+    assert_eq!(limits.budget.unwrap().within.as_secs(), 86_400);
+    assert_eq!((limits.approvals[0].count, limits.wave), (2, Some(4)));
+    assert!(!limits.calendar.as_ref().unwrap().is_open("2026-11-22T08:00:00Z".parse().unwrap()));
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Whether a command may be carried out on this host: the question behind every one of them.
 //!
 //! The checks come in a fixed order, and the first that fails is the answer: signatures, installation, time, version,
-//! manifests in the set, plan, step, policy, scope, mode, approvals. Nothing is taken from the controller but what is
+//! manifests in the set, plan, step, policy, scope, mode, approvals, limits. Nothing is taken from the controller but what is
 //! signed or follows from what is signed: it chooses when, and among frozen values inside their signed bounds.
 
+mod limits;
 mod order;
 mod policy;
 
@@ -16,12 +17,13 @@ use super::{
     Believed, Denied,
     approvals::Vote,
     run::{self, Run},
-    set::{Authority, SignedSet, VerifiedSet},
+    set::{Authority, SetName, SignedSet, VerifiedSet},
     signers::Signer,
 };
 use crate::{
     calendar::Calendar,
     digest::Digest,
+    limits::Limits,
     manifest,
     name::{FullName, HostName, ObjectName, Target},
     plan::{ExactPlan, PlannedStep},
@@ -47,8 +49,8 @@ pub struct Belief<'a> {
     pub labels: &'a Labels,
     /// Who may sign what.
     pub root: &'a Believed,
-    /// The highest version of each namespace's set that it has seen.
-    pub set_versions: &'a BTreeMap<ObjectName, u64>,
+    /// The highest version of each set that it has seen.
+    pub set_versions: &'a BTreeMap<SetName, u64>,
     /// Whether it has begun a step of the plan that it is asked about.
     pub begun: bool,
     /// The time.
@@ -86,6 +88,30 @@ pub struct Order<'a> {
     pub set: &'a SignedSet,
     /// Canonical bytes of the policy or the person's order, and of the service and the calendars that the policy names.
     pub manifests: &'a [String],
+    /// The limits that bound it.
+    pub limits: Option<&'a SignedLimits>,
+}
+
+/// A namespace's limits with what people signed of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SignedLimits {
+    /// The set of limits.
+    pub set: SignedSet,
+    /// Canonical bytes of every one that stands in it.
+    pub manifests: Vec<String>,
+}
+
+/// The limits by which something may be done, all of which hold.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    /// The namespace.
+    pub namespace: ObjectName,
+    /// The version of their set: the highest seen from now on.
+    pub version: u64,
+    /// The digest of their set.
+    pub digest: Digest,
+    /// The limits.
+    pub limits: Vec<Arc<Limits>>,
 }
 
 impl Order<'_> {
@@ -136,6 +162,9 @@ pub struct Warrant {
     pub calendars: Vec<Arc<Calendar>>,
     /// An approval that is needed while its condition holds, and was not given.
     pub conditional_approval: Option<ApprovalRule>,
+    /// The limits that bound it: their calendars and budgets are still to be seen to. Absent where there are none, and
+    /// where nothing is begun.
+    pub bounds: Option<Bounds>,
     /// What people chose, when they were asked and their signatures came along.
     pub choice: Option<String>,
     /// What this host said that it would touch, when that was approved.
@@ -195,6 +224,7 @@ pub fn authorize_knowing(belief: &Belief<'_>, order: &Order<'_>, known: &mut Kno
         (None, None, Some(digest)) => order::grant(&case, &evidence, digest)?,
         _ => return Err(Denied::Nameless),
     };
+    let bounds = limits::bound(&case, &granted.mandate, known)?;
     Ok(Warrant {
         namespace: verified.set.namespace.clone(),
         set_version: verified.set.version,
@@ -207,6 +237,7 @@ pub fn authorize_knowing(belief: &Belief<'_>, order: &Order<'_>, known: &mut Kno
         cooldown: granted.cooldown,
         calendars: granted.calendars,
         conditional_approval: granted.conditional_approval,
+        bounds,
         choice: granted.choice,
         preview: plan.preview(belief.host, order.step),
         recovery,
@@ -254,10 +285,10 @@ fn check_set(belief: &Belief<'_>, order: &Order<'_>, verified: &VerifiedSet) -> 
         checked => checked.map(|()| None)?,
     };
     let set = &verified.set;
-    let seen = belief.set_versions.get(&set.namespace).copied().unwrap_or(0);
+    let seen = belief.set_versions.get(&set.name()).copied().unwrap_or(0);
     // What was done in the name of an older version can still be undone; the host knows whether it did it.
     if set.one_shot.is_none() && set.version < seen && !order.undo {
-        return Err(Denied::OldSet { namespace: set.namespace.clone(), version: set.version, seen });
+        return Err(Denied::OldSet { set: set.name(), version: set.version, seen });
     }
     Ok(late)
 }
@@ -279,7 +310,7 @@ impl Evidence {
             let digest = Digest::of(text.as_bytes());
             let not_in_set = |what: String| {
                 let set = &verified.set;
-                Denied::NotInSet { what, namespace: set.namespace.clone(), version: set.version }
+                Denied::NotInSet { what, set: set.name(), version: set.version }
             };
             let mut entries = verified.set.manifests.iter().filter(|(_, signed)| **signed == digest);
             let Some((key, _)) = entries.next() else { return Err(not_in_set(format!("manifest {}", digest.short()))) };

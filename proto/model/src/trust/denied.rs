@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::{Malformed, signers::Refused};
+use super::{Malformed, set::SetName, signers::Refused};
 use crate::{
     digest::Digest,
+    limits::Passed,
     name::{FullName, HostName, ObjectName, Target},
 };
 
@@ -69,10 +70,10 @@ pub enum Denied {
         policy: FullName,
     },
     /// A set is too old.
-    #[error("version {version} of set {namespace} expired at {expired}: sign it again with `quell apply`")]
+    #[error("version {version} of set {set} expired at {expired}: sign it again with `quell apply`")]
     Expired {
-        /// The namespace.
-        namespace: ObjectName,
+        /// Which set.
+        set: SetName,
         /// The version.
         version: u64,
         /// When.
@@ -87,22 +88,22 @@ pub enum Denied {
         now: Timestamp,
     },
     /// A set has been replaced.
-    #[error("version {version} of set {namespace} has been replaced by version {seen}: a roll-back is a new version")]
+    #[error("version {version} of set {set} has been replaced by version {seen}: a roll-back is a new version")]
     OldSet {
-        /// The namespace.
-        namespace: ObjectName,
+        /// Which set.
+        set: SetName,
         /// The version that came.
         version: u64,
         /// The highest that was seen.
         seen: u64,
     },
     /// A manifest is not in the set.
-    #[error("{what} is not in version {version} of set {namespace} as it was signed: apply it")]
+    #[error("{what} is not in version {version} of set {set} as it was signed: apply it")]
     NotInSet {
         /// Which one: its kind and name, or the digest of what came.
         what: String,
-        /// The namespace.
-        namespace: ObjectName,
+        /// Which set.
+        set: SetName,
         /// The version.
         version: u64,
     },
@@ -180,6 +181,38 @@ pub enum Denied {
         name: String,
         /// Why.
         why: &'static str,
+    },
+    /// Limits have to come along, and did not.
+    #[error(
+        "hosts do nothing in {namespace} without its limits, and none came with the order: apply Limits for {namespace},          signed by a key for quell-limits"
+    )]
+    NoLimits {
+        /// The namespace.
+        namespace: ObjectName,
+    },
+    /// The limits are those of another namespace.
+    #[error("the limits that came are those of {found}, and the order is of {wanted}")]
+    OtherLimits {
+        /// Theirs.
+        found: ObjectName,
+        /// The order's.
+        wanted: ObjectName,
+    },
+    /// A ceiling is passed.
+    #[error("{name}: {passed}")]
+    Passed {
+        /// The policy, the order or the plan.
+        name: String,
+        /// What is passed, and where.
+        passed: Box<Passed>,
+    },
+    /// Limits do not let this host be acted on.
+    #[error("Limits {limits} do not let {host} be acted on: its own labels are not those of `hosts`")]
+    HostLimited {
+        /// Whose ceiling.
+        limits: FullName,
+        /// The host.
+        host: HostName,
     },
     /// The plan is a dry run, and the command is not.
     #[error("the plan changes nothing, and the command would: order a plan that is no dry run")]

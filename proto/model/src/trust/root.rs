@@ -21,6 +21,9 @@ const MOST_SIGNATURES: usize = 64;
 /// The name in [`TrustRoot::required`] that says how many must sign a change of the root itself.
 const TRUST: &str = "trust";
 
+/// The name in [`TrustRoot::required`] that says how many must sign limits, and that hosts demand them.
+const LIMITS: &str = "limits";
+
 /// The root of trust: signed in namespace `quell-trust`, by the signers of the one before it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -32,7 +35,7 @@ pub struct TrustRoot {
     /// The text of the `allowed_signers` file.
     pub allowed_signers: String,
     /// How many distinct people must sign, by namespace of policies; 1 where nothing is said. The name `trust` says it
-    /// for changes of the root.
+    /// for changes of the root. The name `limits` says it for limits, and that hosts do nothing without them.
     pub required: BTreeMap<ObjectName, u32>,
 }
 
@@ -63,6 +66,11 @@ impl TrustRoot {
         let root: Self = document::read(KIND, bytes)?;
         root.check()?;
         Ok(root)
+    }
+
+    /// Whether hosts demand limits with every order that acts, whatever its namespace: said by how many must sign them.
+    pub fn demands_limits(&self) -> bool {
+        self.required.contains_key(LIMITS)
     }
 
     fn check(&self) -> Result<(), Malformed> {
@@ -158,6 +166,16 @@ impl Believed {
     /// How many distinct people must sign a change of the root.
     pub fn required_for_trust(&self) -> u32 {
         self.root.required.get(TRUST).copied().unwrap_or(1).max(1)
+    }
+
+    /// How many distinct people must sign a namespace's limits.
+    pub fn required_for_limits(&self) -> u32 {
+        self.root.required.get(LIMITS).copied().unwrap_or(1).max(1)
+    }
+
+    /// Whether hosts demand limits with every order that acts.
+    pub fn demands_limits(&self) -> bool {
+        self.root.demands_limits()
     }
 
     /// Whether the root can still be changed: enough people could sign a change now.

@@ -1,19 +1,26 @@
 //! Policy sets: what is signed. Namespace, version, expiry and the digest of every manifest, so that one number covers
 //! deletion, replay, mix-and-match and roll-back.
+//!
+//! The limits of a namespace form a set of their own, in the same form: other people sign it, in another namespace of
+//! signatures, and its versions count by themselves.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Believed, Denied, Malformed, NAMESPACE_OBSERVE, NAMESPACE_POLICY,
+    Believed, Denied, Malformed, NAMESPACE_LIMITS, NAMESPACE_OBSERVE, NAMESPACE_POLICY,
     document::{self, rule},
     root::{LARGEST_NUMBER, Signed},
     run::{self, Run},
     signers::{self, Signer},
 };
-use crate::{digest::Digest, name::ObjectName};
+use crate::{
+    digest::Digest,
+    name::{Invalid, ObjectName},
+    policy::Manifest,
+};
 
 const KIND: &str = "policy set";
 /// The longest life of a set.
@@ -23,7 +30,11 @@ pub const LONGEST_ONE_SHOT: SignedDuration = SignedDuration::from_hours(24);
 /// How long a person's order can be carried out.
 const RUN_LIFE: SignedDuration = SignedDuration::from_hours(2);
 /// The namespace of people's orders.
-const RUNS: &str = "run";
+pub const RUNS: &str = "run";
+/// How the keys of limits begin.
+const LIMITS_KEY: &str = "Limits/";
+/// Manifests of a set of limits: all of them go with every order.
+const MOST_LIMITS: usize = 8;
 /// How far the clocks of a signer and a host may be apart.
 const CLOCKS: SignedDuration = SignedDuration::from_mins(10);
 
@@ -45,6 +56,75 @@ pub struct PolicySet {
     pub manifests: BTreeMap<String, Digest>,
     /// For a person's order, its identifier: the set is good for one plan, and then never again.
     pub one_shot: Option<String>,
+    /// Whether it is the set of the namespace's limits.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub limits: bool,
+}
+
+/// Which set it is: that of a namespace's policies and what belongs to them, or that of its limits (`plants/limits`).
+/// Each counts its versions by itself.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SetName {
+    /// The namespace of its manifests.
+    pub namespace: ObjectName,
+    /// Whether it is the set of the namespace's limits.
+    pub limits: bool,
+}
+
+impl SetName {
+    /// The set in which a manifest stands.
+    pub fn of(manifest: &Manifest) -> Self {
+        Self { namespace: manifest.name().namespace.clone(), limits: matches!(manifest, Manifest::Limits(_)) }
+    }
+
+    /// The set of a namespace's limits.
+    pub fn of_limits(namespace: ObjectName) -> Self {
+        Self { namespace, limits: true }
+    }
+
+    /// The namespace in which people sign it.
+    pub fn signed_in(&self) -> &'static str {
+        if self.limits { NAMESPACE_LIMITS } else { NAMESPACE_POLICY }
+    }
+}
+
+impl From<ObjectName> for SetName {
+    /// The set of a namespace's policies.
+    fn from(namespace: ObjectName) -> Self {
+        Self { namespace, limits: false }
+    }
+}
+
+impl From<SetName> for String {
+    fn from(name: SetName) -> Self {
+        name.to_string()
+    }
+}
+
+impl TryFrom<String> for SetName {
+    type Error = Invalid;
+
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        text.parse()
+    }
+}
+
+impl FromStr for SetName {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match text.strip_suffix("/limits") {
+            Some(namespace) => namespace.parse().map(Self::of_limits),
+            None => text.parse::<ObjectName>().map(Self::from),
+        }
+    }
+}
+
+impl fmt::Display for SetName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.namespace, if self.limits { "/limits" } else { "" })
+    }
 }
 
 impl PolicySet {
@@ -63,7 +143,13 @@ impl PolicySet {
             expires: now.checked_add(RUN_LIFE).unwrap_or(Timestamp::MAX),
             manifests: BTreeMap::from([(run.key(), run.digest())]),
             one_shot: Some(run.id.clone()),
+            limits: false,
         })
+    }
+
+    /// Which set it is.
+    pub fn name(&self) -> SetName {
+        SetName { namespace: self.namespace.clone(), limits: self.limits }
     }
 
     /// Its canonical bytes: what is signed, stored, sent and hashed.
@@ -97,6 +183,13 @@ impl PolicySet {
         rule(self.expires > self.issued, &|| "it expires before it is issued".to_owned())?;
         let wrong = self.manifests.keys().find(|key| !is_key(key));
         rule(wrong.is_none(), &|| format!("{wrong:?} is not of the form Policy/name"))?;
+        let stray = self.manifests.keys().find(|key| key.starts_with(LIMITS_KEY) != self.limits);
+        rule(stray.is_none(), &|| {
+            let belongs = if self.limits { "is no limits" } else { "belongs into the namespace's set of limits" };
+            format!("{} {belongs}", stray.map_or("", String::as_str))
+        })?;
+        let few = !self.limits || (self.manifests.len() <= MOST_LIMITS && self.one_shot.is_none());
+        rule(few, &|| format!("a set of limits has at most {MOST_LIMITS} of them, and is no one-shot"))?;
         let life = self.expires.duration_since(self.issued);
         match &self.one_shot {
             None => {
@@ -136,7 +229,7 @@ pub enum Authority {
 pub struct SignedSet {
     /// Canonical bytes of a [`PolicySet`].
     pub bytes: Vec<u8>,
-    /// Armoured signatures, in `quell-policy` or `quell-policy.observe`.
+    /// Armoured signatures, in `quell-policy` or `quell-policy.observe`; of a set of limits in `quell-limits`.
     pub signatures: Vec<String>,
 }
 
@@ -166,6 +259,41 @@ impl SignedSet {
         Ok(verified)
     }
 
+    /// Verifies as [`Self::verify`] does, a set of limits too: by the signatures that it takes itself.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn verify_any(&self, root: &Believed, now: Timestamp, zone: &TimeZone) -> Result<VerifiedSet, Denied> {
+        // Not believed: it only says which check the bytes have to pass, and each refuses what belongs to the other.
+        if !PolicySet::parse(&self.bytes).is_ok_and(|set| set.limits) {
+            return self.verify(root, now, zone);
+        }
+        let verified = self.verify_limits(root, now, zone)?;
+        verified.check_time(now)?;
+        Ok(verified)
+    }
+
+    /// Verifies the signatures of a set of limits, then reads it, then looks whether it is of this installation. Such a
+    /// set lets nothing be done.
+    pub(super) fn verify_limits(
+        &self,
+        root: &Believed,
+        now: Timestamp,
+        zone: &TimeZone,
+    ) -> Result<VerifiedSet, Denied> {
+        let signed = root.signed_by(NAMESPACE_LIMITS, &self.bytes, &self.signatures, now, zone)?;
+        let needed = root.required_for_limits();
+        if signed.people.len() < needed as usize {
+            return Err(signed.lacking(NAMESPACE_LIMITS, needed));
+        }
+        let set = PolicySet::parse(&self.bytes)?;
+        rule(KIND, set.limits, || "it is no set of limits".to_owned())?;
+        let (signers, digest) = (signed.people, Digest::of(&self.bytes));
+        let verified = VerifiedSet { set, signers, digest, authority: Authority::Observe };
+        verified.check_installation(&root.root().installation)?;
+        Ok(verified)
+    }
+
     /// Verifies the signatures, then reads the set.
     pub(super) fn verify_signed(
         &self,
@@ -179,6 +307,7 @@ impl SignedSet {
             return Err(full.or(observe).lacking(NAMESPACE_POLICY, 1));
         }
         let set = PolicySet::parse(&self.bytes)?;
+        rule(KIND, !set.limits, || "it is a set of limits".to_owned())?;
         let needed = root.required(&set.namespace);
         let enough = |people: &[Signer]| people.len() >= needed as usize;
         // Who signs that it may act also says that it may look.
@@ -226,11 +355,7 @@ impl VerifiedSet {
             return Err(Denied::NotYet { issued: set.issued, now });
         }
         if now >= set.expires {
-            return Err(Denied::Expired {
-                namespace: set.namespace.clone(),
-                version: set.version,
-                expired: set.expires,
-            });
+            return Err(Denied::Expired { set: set.name(), version: set.version, expired: set.expires });
         }
         Ok(())
     }

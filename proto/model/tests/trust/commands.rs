@@ -86,11 +86,11 @@ fn an_expired_set_lets_nothing_start_and_what_was_begun_end() {
 #[test]
 fn a_replaced_set_starts_nothing() {
     let mut case = Case::new();
-    case.set_versions = [(name("plants"), 8)].into();
+    case.set_versions = [(name("plants").into(), 8)].into();
     denied!(case.authorize(), Denied::OldSet { version: 7, seen: 8, .. });
     denied!(case.clone().finally().authorize(), Denied::OldSet { .. });
     Case { undo: true, ..case.clone() }.authorize().unwrap();
-    case.set_versions = [(name("plants"), 6), (name("other"), 9)].into();
+    case.set_versions = [(name("plants").into(), 6), (name("other").into(), 9)].into();
     case.authorize().unwrap();
 }
 

@@ -11,8 +11,8 @@ use quell_model::{
     plan::{ExactPlan, PlannedStep},
     selector::{Labels, Selector},
     trust::{
-        Authority, Belief, Believed, Denied, NAMESPACE_POLICY, Order, PolicySet, SignedSet, TrustRoot, Warrant,
-        approval_namespace,
+        Authority, Belief, Believed, Denied, NAMESPACE_LIMITS, NAMESPACE_POLICY, Order, PolicySet, SetName,
+        SignedLimits, SignedSet, TrustRoot, Warrant, approval_namespace,
         approvals::{Ballot, Signed, Vote},
         authorize,
         run::Run,
@@ -113,6 +113,44 @@ pub(crate) struct Evidence {
     pub(crate) plan: Vec<u8>,
     pub(crate) plan_hash: Digest,
     pub(crate) manifests: Vec<String>,
+    pub(crate) limits: Option<SignedLimits>,
+}
+
+/// Limits that come along with a command.
+#[derive(Clone)]
+pub(crate) struct Ceilings {
+    pub(crate) set: PolicySet,
+    pub(crate) signed_by: Vec<(Person, &'static str)>,
+    pub(crate) manifests: Vec<String>,
+}
+
+impl Ceilings {
+    /// Limits of a namespace with this specification, which Ann signed.
+    pub(crate) fn new(namespace: &str, spec: &str) -> Self {
+        let text = format!(
+            "apiVersion: quell/v1\nkind: Limits\nmetadata: {{ namespace: {namespace}, name: ceiling }}\n\
+             spec: {{ description: What security allows., {spec} }}\n"
+        );
+        let parsed = manifest::parse(&[File { name: "limits.yaml".to_owned(), text }]).unwrap();
+        let digests = parsed.iter().map(|one| ("Limits/ceiling".to_owned(), one.manifest.digest())).collect();
+        Self {
+            set: PolicySet {
+                namespace: name(namespace),
+                version: 3,
+                manifests: digests,
+                limits: true,
+                ..Case::new().set
+            },
+            signed_by: vec![(ann(), NAMESPACE_LIMITS)],
+            manifests: parsed.into_iter().map(|one| one.canonical).collect(),
+        }
+    }
+
+    fn signed(&self) -> SignedLimits {
+        let bytes = self.set.canonical().into_bytes();
+        let signatures = self.signed_by.iter().map(|(person, namespace)| person.sign(namespace, &bytes)).collect();
+        SignedLimits { set: SignedSet { bytes, signatures }, manifests: self.manifests.clone() }
+    }
 }
 
 /// A command and all around it.
@@ -122,7 +160,7 @@ pub(crate) struct Case {
     pub(crate) host: HostName,
     pub(crate) labels: Labels,
     pub(crate) root: TrustRoot,
-    pub(crate) set_versions: BTreeMap<ObjectName, u64>,
+    pub(crate) set_versions: BTreeMap<SetName, u64>,
     pub(crate) begun: bool,
     pub(crate) now: Timestamp,
     pub(crate) set: PolicySet,
@@ -137,6 +175,8 @@ pub(crate) struct Case {
     pub(crate) undo: bool,
     pub(crate) dry_run: bool,
     pub(crate) preview_only: bool,
+    /// The limits that come along: their set, who signs it in which namespace, and the manifests.
+    pub(crate) limits: Option<Ceilings>,
     /// Who votes: role and choice.
     pub(crate) votes: Vec<(Person, &'static str, &'static str)>,
 }
@@ -172,7 +212,7 @@ impl Case {
             installation: "shop".to_owned(),
             labels: labels("role=web"),
             root: root(),
-            set_versions: [(name("plants"), 7)].into(),
+            set_versions: [(name("plants").into(), 7)].into(),
             begun: true,
             now: NOW.parse().unwrap(),
             set: PolicySet {
@@ -183,6 +223,7 @@ impl Case {
                 expires: "2027-11-01T00:00:00Z".parse().unwrap(),
                 manifests: digests,
                 one_shot: None,
+                limits: false,
             },
             signed_by: vec![(ann(), NAMESPACE_POLICY)],
             manifests,
@@ -213,6 +254,7 @@ impl Case {
             undo: false,
             dry_run: false,
             preview_only: false,
+            limits: None,
             votes: Vec::new(),
         }
     }
@@ -269,7 +311,8 @@ impl Case {
         let signatures = self.signed_by.iter().map(|(person, namespace)| person.sign(namespace, &bytes)).collect();
         let plan = self.plan.canonical().into_bytes();
         let plan_hash = Digest::of(&plan);
-        Evidence { set: SignedSet { bytes, signatures }, plan, plan_hash, manifests: self.manifests.clone() }
+        let limits = self.limits.as_ref().map(Ceilings::signed);
+        Evidence { set: SignedSet { bytes, signatures }, plan, plan_hash, manifests: self.manifests.clone(), limits }
     }
 
     pub(crate) fn authorize(&self) -> Result<Warrant, Denied> {
@@ -314,6 +357,7 @@ impl Case {
             approvals: votes,
             set: &evidence.set,
             manifests: &evidence.manifests,
+            limits: evidence.limits.as_ref(),
         }
     }
 

@@ -456,6 +456,24 @@ pub struct Authority {
     /// Canonical JSON of the manifests that the policy refers to and the agent judges by: its service and calendars.
     #[prost(bytes = "vec", repeated, tag = "7")]
     pub referenced: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// The limits of the order's namespace; absent where there are none, and with an assignment.
+    #[prost(message, optional, tag = "8")]
+    pub limits: ::core::option::Option<SignedLimits>,
+}
+/// The limits of a namespace, and the signed set in which their digests stand.
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SignedLimits {
+    /// RFC 8785 JSON of the set of limits: exactly the bytes that are signed.
+    #[prost(bytes = "vec", tag = "1")]
+    pub set: ::prost::alloc::vec::Vec<u8>,
+    /// SSHSIG signatures over set in "quell-limits", armoured.
+    #[prost(string, repeated, tag = "2")]
+    pub signatures: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Canonical JSON of every manifest of the set: one that is kept back is refused.
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub manifests: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 /// One order to one agent.
 #[derive(serde::Serialize)]
@@ -1446,7 +1464,8 @@ pub struct ApplyRequest {
     /// Validate and compare, change nothing.
     #[prost(bool, tag = "3")]
     pub dry_run: bool,
-    /// The next set of each namespace that is signed; a namespace without one is unsigned, and only observes.
+    /// The next set of each namespace that is signed; a namespace without one is unsigned, and only observes. A set of
+    /// limits is one of its own.
     #[prost(message, repeated, tag = "4")]
     pub sets: ::prost::alloc::vec::Vec<SignedSet>,
 }
@@ -1458,7 +1477,8 @@ pub struct SignedSet {
     /// RFC 8785 JSON of the PolicySet: exactly the bytes that are signed.
     #[prost(bytes = "vec", tag = "1")]
     pub policy_set: ::prost::alloc::vec::Vec<u8>,
-    /// SSHSIG signatures over policy_set in "quell-policy" (or "quell-policy.observe"), armoured.
+    /// SSHSIG signatures over policy_set in "quell-policy" (or "quell-policy.observe"), armoured; over a set of limits in
+    /// "quell-limits".
     #[prost(string, repeated, tag = "2")]
     pub signatures: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
@@ -1473,7 +1493,7 @@ pub struct GetSetsResponse {
     /// The signed sets in force.
     #[prost(message, repeated, tag = "1")]
     pub sets: ::prost::alloc::vec::Vec<SignedSet>,
-    /// Version of each namespace's set, signed or not; it only goes up.
+    /// Version of each namespace's set, signed or not; it only goes up. Under "NAMESPACE/limits" that of its limits, signed.
     #[prost(btree_map = "string, uint64", tag = "2")]
     pub versions: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,

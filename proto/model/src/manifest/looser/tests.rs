@@ -71,6 +71,23 @@ spec:
   reason: a release
 ";
 
+const LIMITS: &str = "\
+apiVersion: quell/v1
+kind: Limits
+metadata: { namespace: plants, name: ceiling }
+spec:
+  description: What security allows.
+  actions: [service.restart]
+  hosts: { matchLabels: { role: orders } }
+  mode: propose
+  approvals: [{ actions: [service.restart], role: shop, count: 2 }]
+  calendar: { timeZone: UTC, open: [{ days: mon }] }
+  cooldown: 30m
+  budget: { perHost: 2, perNamespace: 9, within: 24h }
+  disturb: { hosts: 5, percent: 10 }
+  wave: 2
+";
+
 fn read(text: &str) -> Manifest {
     let file = File { name: "a.yaml".to_owned(), text: text.to_owned() };
     let parsed = parse(&[file]).unwrap_or_else(|errors| panic!("{errors:?}\n{text}"));
@@ -195,6 +212,42 @@ fn what_is_done_besides_is_told() {
     assert_eq!(looser(None, Some(&policy))[0].to_string(), "mode: no policy → propose");
     assert!(looser(None, Some(&read(&POLICY.replace("mode: propose", "mode: observe")))).is_empty());
     assert!(looser(Some(&policy), None).is_empty(), "a policy that is gone does nothing");
+}
+
+#[test]
+fn ceilings_that_are_raised_or_gone_are_told() {
+    for (part, by, told) in [
+        (
+            "actions: [service.restart]\n",
+            "actions: [service.restart, exec]\n",
+            "actions: service.restart → exec, service.restart",
+        ),
+        ("  actions: [service.restart]\n", "", "actions: service.restart → any"),
+        ("  hosts: { matchLabels: { role: orders } }\n", "", "hosts: role=orders → any"),
+        ("hosts: { matchLabels: { role: orders } }", "hosts: all", "hosts: role=orders → all"),
+        ("mode: propose", "mode: enforce", "mode: propose → enforce"),
+        ("  mode: propose\n", "", "mode: propose → any"),
+        ("count: 2", "count: 1", "approvals.service.restart: 2 of shop → fewer"),
+        ("role: shop", "role: staff", "approvals.service.restart: 2 of shop → fewer"),
+        ("days: mon", "days: mon-tue", "calendar.open.tue: closed → 00:00-00:00"),
+        ("  calendar: { timeZone: UTC, open: [{ days: mon }] }\n", "", "calendar: hours → always"),
+        ("cooldown: 30m", "cooldown: 1m", "cooldown: 30m → 1m"),
+        ("  cooldown: 30m\n", "", "cooldown: 30m → 0s"),
+        ("perHost: 2", "perHost: 3", "budget.perHost: 2 → 3"),
+        ("perNamespace: 9, ", "", "budget.perNamespace: 9 → any"),
+        ("within: 24h", "within: 1h", "budget.within: 1d → 1h"),
+        ("hosts: 5", "hosts: 6", "disturb.hosts: 5 → 6"),
+        ("percent: 10", "percent: 11", "disturb.percent: 10 → 11"),
+        ("wave: 2", "wave: 3", "wave: 2 → 3"),
+        ("  wave: 2\n", "", "wave: 2 → any"),
+    ] {
+        assert_eq!(change(LIMITS, part, by), [told], "{part} → {by}");
+    }
+    for (part, by) in [("mode: propose", "mode: observe"), ("wave: 2", "wave: 1"), ("perHost: 2", "perHost: 1")] {
+        assert!(change(LIMITS, part, by).is_empty(), "{part} → {by}");
+    }
+    assert_eq!(looser(Some(&read(LIMITS)), None)[0].to_string(), "limits: What security allows. → removed");
+    assert!(looser(None, Some(&read(LIMITS))).is_empty());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::{
 /// What every manifest has.
 pub(crate) const DOCUMENT: &[Field] = &[
     required("apiVersion", Shape::Choice(&["quell/v1"]), "The version of the format."),
-    required("kind", Shape::Text, "What the manifest is: Policy, Service, Calendar, Window or Contact."),
+    required("kind", Shape::Text, "What the manifest is: Policy, Service, Calendar, Window, Contact or Limits."),
     required("metadata", Shape::Object(METADATA), "Its name and labels."),
     required("spec", Shape::Any, "What it says; see the kind."),
 ];
@@ -27,6 +27,11 @@ pub static KINDS: &[Kind] = &[
     Kind { name: "Calendar", about: "When something is open.", fields: CALENDAR },
     Kind { name: "Window", about: "A time in which messages, acts or both are suppressed.", fields: WINDOW },
     Kind { name: "Contact", about: "Somebody who is told.", fields: CONTACT },
+    Kind {
+        name: "Limits",
+        about: "Ceilings over all policies of a namespace, signed by other keys; what is left out is not bounded.",
+        fields: LIMITS,
+    },
 ];
 
 const POLICY: &[Field] = &[
@@ -372,6 +377,40 @@ const WINDOW: &[Field] = &[
     required("from", Shape::Timestamp, "Its beginning,"),
     required("until", Shape::Timestamp, "and its end."),
     required("reason", Shape::Text, "Why."),
+];
+
+const LIMITS: &[Field] = &[
+    required("description", Shape::Text, "What they are for, in a sentence."),
+    optional("actions", Shape::List(&Shape::Text), "The only actions that may be used; a script is `exec`."),
+    optional("hosts", SELECTOR, "The only hosts that may be acted on, by their own labels."),
+    optional("mode", Shape::Choice(&["observe", "propose", "enforce"]), "How far policies may go."),
+    optional(
+        "approvals",
+        Shape::List(&Shape::Object(CONSENT)),
+        "Whom rungs with certain actions have to ask: by a signed approval, and in every case.",
+    ),
+    optional("calendar", Shape::Object(CALENDAR), "Nothing starts outside of these hours; recovery does."),
+    optional("cooldown", Shape::Duration, "The shortest `guards.cooldown` of a policy."),
+    optional("budget", Shape::Object(LIMITS_BUDGET), "How often all policies together may act; a plan is one act."),
+    optional("disturb", Shape::Object(LIMITS_DISTURB), "The most that a policy's `guards.disturb` may say."),
+    optional("wave", Shape::Integer, "Most hosts in one wave."),
+];
+
+const CONSENT: &[Field] = &[
+    required("actions", Shape::List(&Shape::Text), "The actions."),
+    required("role", Shape::Name, "The role that the rung's `approval` asks."),
+    default("count", Shape::Integer, "1", "How many distinct people it asks at least."),
+];
+
+const LIMITS_BUDGET: &[Field] = &[
+    optional("perHost", Shape::Integer, "Acts on one host,"),
+    optional("perNamespace", Shape::Integer, "and in all,"),
+    default("within", Shape::Duration, "24h", "within this long."),
+];
+
+const LIMITS_DISTURB: &[Field] = &[
+    optional("hosts", Shape::Integer, "Hosts."),
+    optional("percent", Shape::Percent, "Percent of the eligible ones."),
 ];
 
 const CONTACT: &[Field] = &[

@@ -212,16 +212,65 @@ fn conditions_are_checked_where_they_stand() {
 }
 
 #[test]
+fn limits_bound_something_that_there_is() {
+    const HEAD: &str = "apiVersion: quell/v1\nkind: Limits\nmetadata: { name: x }\n";
+    let empty = errors_of(&format!("{HEAD}spec: {{ description: A. }}\n"));
+    assert!(empty.starts_with("a.yaml:4:7: `spec` bounds nothing: give at least one of actions, hosts"), "{empty}");
+    for (spec, message) in [
+        ("actions: []", "a.yaml:4:18: `actions` is empty: to let nothing be done, write `mode: observe`"),
+        ("actions: [service.restat]", "a.yaml:4:19: unknown action `service.restat`: did you mean `service.restart`?"),
+        ("hosts: { matchLabels: {} }", "a.yaml:4:16: `hosts` chooses nobody"),
+        ("mode: act", "`mode` is observe, propose or enforce, not \"act\""),
+        ("budget: { within: 1h }", "a.yaml:4:17: `budget` needs `perHost`, `perNamespace` or both"),
+        ("budget: { perHost: 0 }", "is not a whole number from 1"),
+        ("budget: { perHost: 1, within: 0s }", "`within` is more than 0s"),
+        ("disturb: {}", "a.yaml:4:18: `disturb` needs `hosts`, `percent` or both"),
+        ("approvals: [{ actions: [exec] }]", "lacks `role`"),
+        ("calendar: business-hours", "`spec.calendar` is text, not a map with timeZone, open"),
+        ("wave: 0", "is not a whole number from 1"),
+        ("cooldown: 5", "5 is not a duration, it has no unit"),
+    ] {
+        let errors = errors_of(&format!("{HEAD}spec: {{ {spec}, description: A. }}\n"));
+        assert!(errors.contains(message), "{spec}: {errors}");
+    }
+}
+
+#[test]
+fn a_policy_that_passes_a_ceiling_is_told_where() {
+    let policy = "apiVersion: quell/v1\nkind: Policy\nmetadata: { name: x }\nspec:\n  description: A test.\n  mode: enforce\n  \
+                  hosts: all\n  probes: { web: { tcp: { address: 'web.example:80' } } }\n  trigger: { when: '!probe.web.ok' }\n  \
+                  escalate: { to: a }\n  ladder:\n    - name: r\n      on: all\n      do:\n        \
+                  - { action: exec, with: { argv: [/bin/true] } }\n      verify: { that: probe.web.ok }\n  guards: { disturb: { hosts: 3 } }\n";
+    let limits = "---\napiVersion: quell/v1\nkind: Limits\nmetadata: { name: ceiling }\nspec:\n  description: Bounds.\n  \
+                  mode: propose\n  actions: [log.rotate]\n  cooldown: 1h\n  disturb: { hosts: 2 }\n  wave: 2\n";
+    let passed = |limits: &str| {
+        let file = File { name: "a.yaml".to_owned(), text: format!("{policy}{limits}") };
+        let parsed = parse(std::slice::from_ref(&file)).map_err(|errors| shown(&errors)).unwrap();
+        let manifests: Vec<_> = parsed.iter().map(|one| &one.manifest).collect();
+        shown(&check_limits(&[file], &manifests, &[]))
+    };
+    let wanted = [
+        "a.yaml:6:9: Policy default/x: `mode` passes Limits default/ceiling: it is enforce, and at most propose is allowed",
+        "a.yaml:12:7: Policy default/x: `ladder[0].rollout.waves` passes Limits default/ceiling: a wave may have 4 hosts, and at most \
+         2 are allowed",
+        "a.yaml:15:21: Policy default/x: `ladder[0].do[0].action` passes Limits default/ceiling: it is exec, and allowed are log.rotate",
+        "a.yaml:17:11: Policy default/x: `guards.cooldown` passes Limits default/ceiling: it is 30m, and at least 1h is demanded",
+        "a.yaml:17:31: Policy default/x: `guards.disturb.hosts` passes Limits default/ceiling: it is 3, and at most 2 are allowed",
+    ];
+    assert_eq!(passed(limits), wanted.join("\n"));
+    let elsewhere = limits.replace("{ name: ceiling }", "{ namespace: other, name: ceiling }");
+    assert_eq!(passed(&elsewhere), "", "of another namespace");
+}
+
+#[test]
 fn what_a_later_version_knows_is_said_to_be_later() {
     let alert =
         policy_with("x: 1").replace("{ when: host.cpu.used_percent > 90 }", "{ alert: { source: alertmanager } }");
     let errors = errors_of(&alert);
     assert!(errors.contains("a.yaml:7:14: the trigger `alert` is not known yet to this version"), "{errors}");
     assert!(!errors.contains("needs one of"), "{errors}");
-    for kind in ["PolicyTest", "Limits"] {
-        let errors = errors_of(&policy_with("mode: observe").replace("kind: Policy", &format!("kind: {kind}")));
-        assert_eq!(errors, format!("a.yaml:2:7: kind {kind} is not known yet to this version"));
-    }
+    let errors = errors_of(&policy_with("mode: observe").replace("kind: Policy", "kind: PolicyTest"));
+    assert_eq!(errors, "a.yaml:2:7: kind PolicyTest is not known yet to this version");
     let errors = errors_of(&policy_with("mode: observe").replace("kind: Policy", "kind: policy"));
     assert_eq!(errors, "a.yaml:2:7: unknown kind `policy`: did you mean `Policy`?");
 }

@@ -29,7 +29,7 @@ pub(super) fn grant(case: &Case<'_>, evidence: &Evidence, name: &FullName, diges
     }
     if set.manifests.get(&format!("Policy/{}", name.name)) != Some(&digest) {
         let what = format!("policy {name} with digest {}", digest.short());
-        return Err(Denied::NotInSet { what, namespace: set.namespace.clone(), version: set.version });
+        return Err(Denied::NotInSet { what, set: set.name(), version: set.version });
     }
     let Manifest::Policy(policy) = evidence.find("Policy", name)? else {
         return Err(Denied::Missing { what: format!("policy {name}") });
