@@ -281,6 +281,21 @@ fn a_symptom_that_goes_away_ends_the_draft() {
 }
 
 #[test]
+fn a_draft_of_a_policy_that_changed_meanwhile_ends() {
+    let (mut world, list) = shop("enforce", APPROVAL);
+    *list.borrow_mut() = Seen::Silence;
+    fills(&mut world);
+    assert_eq!(state(&world, 1), PlanState::Previewing);
+    let changed =
+        POLICY.replace("MODE", "enforce").replace("APPROVAL", APPROVAL).replace("timeout: 30s", "timeout: 40s");
+    world.apply(&changed);
+    world.run("1s");
+    assert_eq!(state(&world, 1), PlanState::Superseded, "{}", world.story());
+    answers(&mut world, 1, files_of(files()), preview::digest);
+    assert_eq!(state(&world, 1), PlanState::Superseded, "an answer that comes late changes nothing");
+}
+
+#[test]
 fn a_list_that_is_not_what_was_hashed_is_not_shown_to_anybody() {
     let (mut world, list) = shop("enforce", APPROVAL);
     *list.borrow_mut() = Seen::Silence;

@@ -112,6 +112,22 @@ fn unknown() {
     assert!(why.saw.iter().any(|saw| saw.name == "probe.web.ok" && saw.value.is_none()), "{:?}", why.saw);
 }
 
+/// Nothing comes that would make anybody look: what a probe said last is not news any more, and that is on record.
+#[test]
+fn a_sample_that_goes_stale_changes_the_verdict_when_it_does() {
+    let mut world = farm(POLICY);
+    let last = world.now;
+    world.blind("web1", "web");
+    world.run("5m");
+    let of_web1 = world.records.iter().filter(|record| {
+        record.kind == "verdictChanged" && record.ids.get("target").is_some_and(|target| target == "web1")
+    });
+    let record = of_web1.last().unwrap();
+    assert!(record.text.contains("unknown"), "{}", record.text);
+    let after = record.time.duration_since(last).as_secs();
+    assert!((20..=31).contains(&after), "three intervals of 10 s after the last sample, not {after} s");
+}
+
 #[test]
 fn pending() {
     let mut world = farm(POLICY);

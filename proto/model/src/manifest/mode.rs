@@ -125,6 +125,8 @@ mod tests {
             let other = "---\nkind: Policy\nmetadata: { namespace: plants, name: y }\nspec: { mode: observe }\n";
             let changed = to(&format!("{HEAD}{before}{other}"), Mode::Enforce);
             assert_eq!(changed, Ok((format!("{HEAD}{after}{other}"), line)));
+            let behind = to(&format!("{}---\n{HEAD}{before}", &other[4..]), Mode::Enforce).unwrap();
+            assert_eq!(behind, (format!("{}---\n{HEAD}{after}", &other[4..]), line + 4));
         }
     }
 
@@ -135,7 +137,8 @@ mod tests {
             assert!(refused.starts_with("line ") && refused.contains("propose"), "{refused}");
         }
         assert!(to("kind: Policy\n", Mode::Propose).unwrap_err().contains("no policy plants/x"));
-        assert!(!holds_policy(&HEAD.replace("name: x", "name: y"), &"plants/x".parse().unwrap()));
+        let other = format!("{}spec: {{ a: b }}\n", HEAD.replace("name: x", "name: y"));
+        assert!(!holds_policy(&other, &"plants/x".parse().unwrap()));
         assert!(holds_policy(&format!("{HEAD}spec: {{ a: ${{b}} }}\n"), &"plants/x".parse().unwrap()));
     }
 }
