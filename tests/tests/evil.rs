@@ -4,6 +4,8 @@
 
 #[path = "evil/controller.rs"]
 mod controller;
+#[path = "evil/limits.rs"]
+mod limits;
 #[path = "evil/orders.rs"]
 mod orders;
 #[path = "evil/probes.rs"]

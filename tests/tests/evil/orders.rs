@@ -25,15 +25,25 @@ pub(crate) struct Signed {
 }
 
 impl Signed {
-    /// The set in force, from the controller itself.
+    /// The policies' set in force, from the controller itself.
     pub(crate) fn of(profile: &Path, parsed: Vec<Parsed>) -> Self {
+        Self::named(profile, parsed, false)
+    }
+
+    /// The limits in force, from the controller itself.
+    pub(crate) fn limits(profile: &Path, parsed: Vec<Parsed>) -> Self {
+        Self::named(profile, parsed, true)
+    }
+
+    fn named(profile: &Path, parsed: Vec<Parsed>, limits: bool) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let sets = runtime.block_on(async {
             let channel = Profile::load(profile).unwrap().connect().await.unwrap();
             let mut client = quell_link::rpc::operator_service_client::OperatorServiceClient::new(channel);
             client.get_sets(GetSetsRequest {}).await.unwrap().into_inner().sets
         });
-        let [set] = <[_; 1]>::try_from(sets).expect("one namespace");
+        let is_wanted = |set: &v1::SignedSet| PolicySet::parse(&set.policy_set).unwrap().limits == limits;
+        let [set] = <[_; 1]>::try_from(sets.into_iter().filter(is_wanted).collect::<Vec<_>>()).expect("one namespace");
         let key = |one: &Parsed| format!("{}/{}", one.manifest.kind(), one.manifest.name().name);
         let manifests = parsed.into_iter().map(|one| (key(&one), one.canonical)).collect();
         Self { bytes: set.policy_set, signatures: set.signatures, manifests }
@@ -41,6 +51,35 @@ impl Signed {
 }
 
 impl Signed {
+    /// Puts limits behind an order.
+    pub(crate) fn behind(&self, mut command: v1::Command) -> v1::Command {
+        if let Some(authority) = &mut command.authority {
+            authority.limits = Some(v1::SignedLimits {
+                set: self.bytes.clone(),
+                signatures: self.signatures.clone(),
+                manifests: self.manifests.values().map(|text| text.clone().into_bytes()).collect(),
+            });
+        }
+        command
+    }
+
+    /// The same, signed by another key in another namespace.
+    pub(crate) fn signed_by(&self, sign: &dyn Fn(&[u8]) -> String) -> Self {
+        Self { signatures: vec![sign(&self.bytes)], ..self.clone() }
+    }
+
+    /// The same with other bytes, which nobody has signed yet.
+    pub(crate) fn changed(&self, change: impl FnOnce(&mut PolicySet)) -> Self {
+        let mut set = PolicySet::parse(&self.bytes).unwrap();
+        change(&mut set);
+        Self { bytes: set.canonical().into_bytes(), signatures: Vec::new(), ..self.clone() }
+    }
+
+    /// This set with the manifests of another one.
+    pub(crate) fn with_manifests_of(&self, other: &Self) -> Self {
+        Self { manifests: other.manifests.clone(), ..self.clone() }
+    }
+
     /// The canonical text of a manifest in it.
     pub(crate) fn manifest(&self, key: &str) -> String {
         self.manifests[key].clone()
