@@ -2,12 +2,12 @@
 # Cuts the power of a disk while the controller's store writes to it, and looks at what is left. Each round goes on with
 # what the last one left.
 #
-#   sudo ./tests/host/powercut.sh [CUTS]      default 50
+#   sudo ./tests/host/powercut.sh [CUTS]      default 20
 #
 # First the same is done with a writer that does not sync: unless that one is caught, this test proves nothing.
 set -eu
 . tests/host/lib/cuts.sh
-cuts=${1:-50}
+cuts=${1:-20}
 cuts_begin
 cargo build --locked --quiet -p quell-controller --example durability
 program=${CARGO_TARGET_DIR:-target}/debug/examples/durability
