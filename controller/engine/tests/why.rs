@@ -119,10 +119,10 @@ fn a_sample_that_goes_stale_changes_the_verdict_when_it_does() {
     let last = world.now;
     world.blind("web1", "web");
     world.run("5m");
-    let of_web1 = world.records.iter().filter(|record| {
+    let mut of_web1 = world.records.iter().filter(|record| {
         record.kind == "verdictChanged" && record.ids.get("target").is_some_and(|target| target == "web1")
     });
-    let record = of_web1.last().unwrap();
+    let record = of_web1.next_back().unwrap();
     assert!(record.text.contains("unknown"), "{}", record.text);
     let after = record.time.duration_since(last).as_secs();
     assert!((20..=31).contains(&after), "three intervals of 10 s after the last sample, not {after} s");
