@@ -11,7 +11,7 @@ use quell_model::trust::{Known, authorize, authorize_knowing};
 #[path = "../tests/trust/world.rs"]
 mod world;
 
-use world::{Case, ann, believed, bob, cat};
+use world::{Case, Ceilings, ann, believed, bob, cat};
 
 fn commands(criterion: &mut Criterion) {
     let mut fleet = Case::new();
@@ -24,6 +24,7 @@ fn commands(criterion: &mut Criterion) {
     let approved = Case { votes, ..Case::new() }.rung("careful");
     let cases = [
         ("a policy's step", Case::new()),
+        ("a policy's step within limits", Case { limits: Some(Ceilings::new("plants", "wave: 4")), ..Case::new() }),
         ("a policy's step that two people approved", approved),
         ("a policy's step in a plan for 1,000 hosts", fleet),
         ("a person's order", Case::order(|_| {})),
