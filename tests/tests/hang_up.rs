@@ -47,17 +47,22 @@ fn ends(mut agent: Child, signal: Signal) -> Option<i32> {
 fn an_agent_under_nohup_stays_and_what_it_starts_hears_a_hang_up() {
     let scratch = tempfile::tempdir().unwrap();
     let mut fleet = Fleet::start(scratch.path()).unwrap();
-    fleet.enrol(&Host { name: "web1".to_owned(), labels: Vec::new(), agent_toml: String::new() }).unwrap();
+    let agent_toml = "[allow]\nactions = [\"exec\"]\nprograms = [\"/bin/true\"]\n".to_owned();
+    fleet.enrol(&Host { name: "web1".to_owned(), labels: Vec::new(), agent_toml }).unwrap();
     fleet.kill_agent("web1");
 
     let agent = start(&fleet, "");
     wait_for(SOON, || "no handler".to_owned(), || has_hang_up(&agent, "SigCgt").then_some(())).unwrap();
     assert_eq!(ends(agent, Signal::SIGHUP), Some(0), "it stops cleanly with its terminal");
 
-    let agent = start(&fleet, "trap '' HUP;");
+    let mut agent = start(&fleet, "trap '' HUP;");
     wait_for(SOON, || "no handler".to_owned(), || has_hang_up(&agent, "SigCgt").then_some(())).unwrap();
     assert!(!has_hang_up(&agent, "SigIgn"), "its children would ignore it too");
-    send(&agent, Signal::SIGHUP);
     fleet.wait_until_online("web1").unwrap();
+    send(&agent, Signal::SIGHUP);
+    fleet.quell(&["run", "exec", "-l", "all", "--set", "argv=[\"/bin/true\"]"]).unwrap();
+    let done = || (fleet.items("plans", &[]).unwrap()[0]["state"] == "succeeded").then_some(());
+    wait_for(SOON, || "it does nothing any more".to_owned(), done).unwrap();
+    assert_eq!(agent.try_wait().unwrap(), None, "it stays, and does what it is told");
     assert_eq!(ends(agent, Signal::SIGTERM), Some(0));
 }
