@@ -110,7 +110,13 @@ impl Windows {
 
     /// Whether the first samples after a start may still be missing.
     pub(crate) fn is_warming_up(&self, now: Timestamp) -> bool {
-        self.woken_at.is_none_or(|woken| now < after(woken, WARM_UP))
+        self.warm_at(now).is_some()
+    }
+
+    /// Until when the first samples after a start may still be missing, while they may.
+    pub(crate) fn warm_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let warm = after(self.woken_at.unwrap_or(now), WARM_UP);
+        (now < warm).then_some(warm)
     }
 
     /// The newest sample of a probe on a host, fresh or not.

@@ -26,6 +26,8 @@ pub(super) fn reconcile(turn: &mut Turn<'_>, id: PlanId) -> Option<Timestamp> {
     let verify = rung.verify?;
     let acted_at = plan.acted_at.unwrap_or(turn.now);
     let deadline = after(acted_at, verify.within);
+    // What is unknown because the controller has just started is no sign that the symptom is still there.
+    let latest = turn.windows.warm_at(turn.now).map_or(deadline, |warm| warm.max(deadline));
     probe_once(turn, &plan, &compiled, &verify.that, 0);
     let truth = judge(turn, &plan, &compiled, &rung.name, &verify.that, acted_at);
     let since = match truth {
@@ -35,13 +37,13 @@ pub(super) fn reconcile(turn: &mut Turn<'_>, id: PlanId) -> Option<Timestamp> {
     };
     turn.draft.change::<PlanRow>(&id, |row| row.verified_since = since);
     let due = since.map(|since| after(since, verify.stable));
-    if truth.holds() && due.is_some_and(|due| turn.now >= due && turn.now <= deadline) {
+    if truth.holds() && due.is_some_and(|due| turn.now >= due && turn.now <= latest) {
         let how =
             if verify.stable.is_zero() { String::new() } else { format!(" for {}", crate::text::span(verify.stable)) };
         end(turn, id, PlanState::Succeeded, &format!("`{}` held{how}", verify.that.text));
         return None;
     }
-    if turn.now >= deadline {
+    if turn.now >= latest || (turn.now >= deadline && truth == Truth::False) {
         let span = crate::text::span(verify.within);
         let what = if truth == Truth::Unknown { "was not known to hold" } else { "did not hold" };
         stop::fail(turn, &plan, &format!("`{}` {what} within {span}", verify.that.text));
@@ -54,7 +56,7 @@ pub(super) fn reconcile(turn: &mut Turn<'_>, id: PlanId) -> Option<Timestamp> {
     if turn.now >= last_chance {
         probe_once(turn, &plan, &compiled, &verify.that, 2);
     }
-    [due, Some(last_chance), Some(deadline)].into_iter().flatten().filter(|at| *at > turn.now).min()
+    [due, Some(last_chance), Some(deadline), Some(latest)].into_iter().flatten().filter(|at| *at > turn.now).min()
 }
 
 fn judge(

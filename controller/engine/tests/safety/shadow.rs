@@ -163,14 +163,21 @@ fn begun(world: &World, kind: &str) -> Vec<(Timestamp, String)> {
 
 #[test]
 fn it_says_exactly_when_the_policy_would_have_acted() {
-    // Long enough to be judged as not helped, and too few to open the breaker: after that the two differ.
+    // Long enough to be judged as not helped, and too few to open the breaker: after that the two differ. They do too after
+    // a server got well by itself at the moment of an act, which then is taken for what healed it.
     let episode = (0..6_usize, 120..900_u32, 60..600_u32).prop_map(|(server, ill, well)| Episode { server, ill, well });
     let bounds = (rules(), any::<bool>()).prop_map(|(rules, calendar)| Rules { keep_healthy: 0, calendar, ..rules });
     over(24, &(bounds, prop::collection::vec(episode, 1..5)), |(rules, episodes)| {
         let enforced = lived(&rules, "enforce", &episodes);
         let observed = lived(&rules, "observe", &episodes);
-        let acts = begun(&enforced.world, "planStarted");
-        assert_eq!(begun(&observed.world, "shadowActed"), acts, "{}", enforced.world.story());
+        let healed = enforced.world.plans_in(PlanState::Succeeded).iter().filter_map(|plan| plan.ended_at).min();
+        let until_then = |world: &World, kind: &str| {
+            let mut acts = begun(world, kind);
+            acts.retain(|(at, _)| healed.is_none_or(|healed| *at <= healed));
+            acts
+        };
+        let acts = until_then(&enforced.world, "planStarted");
+        assert_eq!(until_then(&observed.world, "shadowActed"), acts, "{}", enforced.world.story());
         assert!(observed.world.sent().is_empty());
         acts.len()
     });
