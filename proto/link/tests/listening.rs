@@ -288,3 +288,55 @@ async fn stopping_lets_a_stream_that_ends_finish() {
     assert!(session.down.message().await.unwrap().is_none(), "ended in order");
     tokio::time::timeout(Duration::from_secs(5), controller.task).await.expect("did not wait for more").unwrap();
 }
+
+/// Opens a stream and takes it back at once: the cheapest way to make a server work, `CVE-2023-44487`.
+fn opened_and_reset(stream: u32) -> Vec<u8> {
+    // :method POST, :scheme https, :path /, as the static table of RFC 7541 has them.
+    const HEADERS: [u8; 3] = [0x83, 0x87, 0x84];
+    const CANCEL: [u8; 4] = 8_u32.to_be_bytes();
+    let frame = |kind: u8, flags: u8, payload: &[u8]| {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    };
+    // END_HEADERS.
+    [frame(1, 4, &HEADERS), frame(3, 0, &CANCEL)].concat()
+}
+
+#[tokio::test]
+async fn a_flood_of_resets_ends_its_connection_and_delays_nobody() {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    const AT_ONCE: u32 = 100;
+    const MOST: u32 = 100_000;
+    let controller = Controller::start().await;
+    let identity = controller.join("planthost1").await;
+    let channel = client::connect_agent(&controller.addresses(), &identity).await.unwrap();
+    let mut honest = Session::open(channel).await.unwrap();
+
+    let stranger = strange_handshake(&controller, &[&rustls::version::TLS13]).await.unwrap();
+    let (mut answers, mut flood) = tokio::io::split(stranger);
+    let answered = tokio::spawn(async move {
+        let mut said = Vec::new();
+        // However it ends: what counts is what was said before.
+        let _ = answers.read_to_end(&mut said).await;
+        said
+    });
+    flood.write_all(PREFACE).await.unwrap();
+    let mut sent = 0;
+    let mut rounds = 0;
+    while sent < MOST {
+        let batch: Vec<u8> = (sent..sent + AT_ONCE).flat_map(|number| opened_and_reset(2 * number + 1)).collect();
+        if flood.write_all(&batch).await.and(flood.flush().await).is_err() {
+            break;
+        }
+        sent += AT_ONCE;
+        rounds += 1;
+        let echo = tokio::time::timeout(Duration::from_secs(1), honest.echo(rounds)).await;
+        echo.expect("an honest agent waits").unwrap();
+    }
+    assert!(sent < MOST, "the connection outlived {sent} resets");
+    let said = answered.await.unwrap();
+    let calm = 11_u32.to_be_bytes();
+    assert!(said.windows(4).any(|code| code == calm), "it was not told to calm down");
+    honest.echo(rounds + 1).await.unwrap();
+    controller.stop().await;
+}
