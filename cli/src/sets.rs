@@ -115,6 +115,18 @@ impl Current {
         {
             return Err(self.goes_back(name, seen));
         }
+        let lost = wanted.iter().find_map(|(name, manifests)| {
+            let signed = self.signed.get(name)?;
+            Some((name, signed.manifests.keys().find(|key| !manifests.contains_key(*key))?))
+        });
+        if let Some((name, key)) = lost
+            && !prune
+        {
+            return Err(Error::Usage(format!(
+                "{key} was signed into {name} and is not in force any more, and nobody signed its end: apply the whole \
+                 directory with --prune, so that your files alone say what stays"
+            )));
+        }
         wanted.retain(|name, manifests| {
             let is_signed =
                 |set: &PolicySet| set.manifests == *manifests && set.expires.duration_since(now) >= RENEW_BEFORE;
@@ -443,6 +455,19 @@ mod tests {
         assert!(refused.contains("Contact/eve") && refused.contains("nobody signed it"), "{refused}");
         sign(&[bob.clone(), eve].concat(), false).expect("seen: its file is there");
         sign(&bob, true).expect("it goes");
+    }
+
+    #[test]
+    fn nobody_signs_away_what_the_controller_leaves_out() {
+        let now = Timestamp::now();
+        let (ann, bob) = (contact("ann"), contact("bob"));
+        let both = current(&[], None).next(&[ann.clone(), bob.clone()].concat(), false, now, LIFE).unwrap().remove(0);
+        let left_out = current(&bob, Some(both));
+        let refused = left_out.next(&bob, false, now, LIFE).unwrap_err().to_string();
+        assert!(refused.contains("Contact/ann") && refused.contains("--prune"), "{refused}");
+        let given = left_out.next(&ann, false, now, LIFE).expect("its file is there");
+        assert!(given.is_empty(), "that is what was signed");
+        assert_eq!(left_out.next(&bob, true, now, LIFE).unwrap()[0].manifests.len(), 1, "the files say that it goes");
     }
 
     #[test]
