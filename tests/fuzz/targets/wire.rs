@@ -61,8 +61,8 @@ fn written_again<M: Message + Default + std::fmt::Debug>(bytes: &[u8]) -> Option
 fn from_agent(body: FromAgent) {
     match body {
         FromAgent::Hello(hello) => {
-            if let Ok(hello) = controller::hello(hello) {
-                assert!(hello.facts.len() <= ITEMS && hello.journal.len() <= ITEMS);
+            if let Ok(hello) = controller::hello(hello, 1) {
+                assert!(hello.facts.len() <= ITEMS && hello.journal.len() <= ITEMS && hello.at_hand.len() <= ITEMS);
                 assert!(hello.agent_version.len() <= NAME_BYTES && hello.instance.len() <= NAME_BYTES);
                 hello.journal.into_iter().filter_map(|(_, outcome)| outcome).for_each(bounded_outcome);
             }
