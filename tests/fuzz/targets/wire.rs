@@ -23,6 +23,8 @@ const TEXT_BYTES: usize = 16 << 10;
 const LINE_BYTES: usize = 4 << 10;
 const OUTPUT_BYTES: usize = 8 << 10;
 const ITEMS: usize = 1_000;
+/// Most commands that an agent may have at hand.
+const AT_HAND: usize = 10_000;
 /// Bytes of a join string's checksum.
 const JOIN_CHECKSUM: usize = 4;
 
@@ -62,7 +64,7 @@ fn from_agent(body: FromAgent) {
     match body {
         FromAgent::Hello(hello) => {
             if let Ok(hello) = controller::hello(hello, 1) {
-                assert!(hello.facts.len() <= ITEMS && hello.journal.len() <= ITEMS && hello.at_hand.len() <= ITEMS);
+                assert!(hello.facts.len() <= ITEMS && hello.journal.len() <= ITEMS && hello.at_hand.len() <= AT_HAND);
                 assert!(hello.agent_version.len() <= NAME_BYTES && hello.instance.len() <= NAME_BYTES);
                 hello.journal.into_iter().filter_map(|(_, outcome)| outcome).for_each(bounded_outcome);
             }
