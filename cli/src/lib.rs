@@ -10,6 +10,7 @@ pub mod connect;
 pub mod error;
 pub mod exact;
 pub mod exit;
+pub mod files;
 pub mod kind;
 pub mod logging;
 pub mod manifests;

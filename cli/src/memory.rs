@@ -21,7 +21,10 @@ use quell_model::{
 use quell_wire::v1::TrustRootStep;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
+use crate::{
+    error::Error,
+    files::{beside, error},
+};
 
 /// What one profile has seen.
 #[derive(Debug, Clone)]
@@ -188,13 +191,7 @@ fn read(path: &Path, installation: &str) -> Result<Seen, Error> {
 fn lock(path: &Path) -> Result<File, Error> {
     let opened = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
     let locked = opened.and_then(|file| file.lock().map(|()| file));
-    locked.map_err(|source| Error::File { action: "lock", path: path.display().to_string(), source })
-}
-
-fn beside(path: &Path, end: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(end);
-    PathBuf::from(name)
+    locked.map_err(error("lock", path))
 }
 
 #[cfg(test)]

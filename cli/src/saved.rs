@@ -12,7 +12,12 @@ use quell_model::trust::{
     Believed, Denied, NAMESPACE_POLICY, NAMESPACE_TRUST, PolicySet, SignedSet, TrustRoot, labels::LabelChange, run::Run,
 };
 
-use crate::{error::Error, render::yaml, sets, signing};
+use crate::{
+    error::Error,
+    files::{self, beside},
+    render::yaml,
+    sets, signing,
+};
 
 /// Where something is put that others sign too.
 #[derive(Debug, Clone, Default, Args)]
@@ -137,12 +142,12 @@ impl Signed {
     /// # Errors
     /// A file cannot be read, or holds nothing that is signed by several people.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let bytes = sets::read_file(path)?;
+        let bytes = files::read(path)?;
         let paper = paper(path, &bytes)?;
         if paper.canonical().as_bytes() != bytes {
             return Err(Error::Usage(format!("{} was changed after it was written: make it anew", path.display())));
         }
-        let armoured = sets::read_if_there(&beside(path, ".sig"))?.unwrap_or_default();
+        let armoured = files::read_if_there(&beside(path, ".sig"))?.unwrap_or_default();
         Ok(Self { paper, signatures: sets::split(&String::from_utf8_lossy(&armoured)) })
     }
 
@@ -156,9 +161,9 @@ impl Signed {
             return Err(Error::Usage(format!("{} exists: name another file, or remove it", there.display())));
         }
         if let Paper::Run(order, _) = &self.paper {
-            sets::write_file(&run, order.canonical().as_bytes())?;
+            files::write(&run, order.canonical().as_bytes())?;
         }
-        sets::write_file(path, &self.bytes())?;
+        files::write(path, &self.bytes())?;
         self.save_signatures(path)
     }
 
@@ -167,7 +172,7 @@ impl Signed {
     /// # Errors
     /// The file cannot be written.
     pub fn save_signatures(&self, path: &Path) -> Result<(), Error> {
-        sets::write_file(&beside(path, ".sig"), self.signatures.concat().as_bytes())
+        files::write(&beside(path, ".sig"), self.signatures.concat().as_bytes())
     }
 }
 
@@ -185,18 +190,11 @@ fn paper(path: &Path, bytes: &[u8]) -> Result<Paper, Error> {
         ))
     })?;
     let file = beside(path, ".run");
-    let run =
-        Run::parse(&sets::read_file(&file)?).map_err(|error| Error::Usage(format!("{}: {error}", file.display())))?;
+    let run = Run::parse(&files::read(&file)?).map_err(|error| Error::Usage(format!("{}: {error}", file.display())))?;
     if set.manifests.get(&run.key()) != Some(&run.digest()) {
         return Err(Error::Usage(format!("{} is not the run that {} is for", file.display(), path.display())));
     }
     Ok(Paper::Run(Box::new(run), set))
-}
-
-fn beside(path: &Path, end: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(end);
-    PathBuf::from(name)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use quell_wire::v1::{self, GetSetsResponse};
 
 use crate::{
     error::Error,
+    files,
     memory::{Memory, SeenSet},
     signing,
 };
@@ -91,7 +92,7 @@ impl Current {
     /// or that one ends soon. Its version follows the newest that the controller or this profile has seen.
     ///
     /// # Errors
-    /// It would go on from an older set than this profile has seen.
+    /// It would go on from an older set than this profile has seen, or from one of which something is missing.
     pub fn next(
         &self,
         manifests: &[Parsed],
@@ -109,23 +110,8 @@ impl Current {
             });
             set.insert(format!("{}/{}", parsed.manifest.kind(), name.name), parsed.manifest.digest());
         }
-        let hidden = wanted.keys().find_map(|name| Some((name, self.hidden(name)?)));
-        if let Some((name, seen)) = hidden
-            && !prune
-        {
-            return Err(self.goes_back(name, seen));
-        }
-        let lost = wanted.iter().find_map(|(name, manifests)| {
-            let signed = self.signed.get(name)?;
-            Some((name, signed.manifests.keys().find(|key| !manifests.contains_key(*key))?))
-        });
-        if let Some((name, key)) = lost
-            && !prune
-        {
-            return Err(Error::Usage(format!(
-                "{key} was signed into {name} and is not in force any more, and nobody signed its end: apply the whole \
-                 directory with --prune, so that your files alone say what stays"
-            )));
+        if !prune {
+            wanted.iter().try_for_each(|(name, manifests)| self.check_goes_on(name, manifests))?;
         }
         wanted.retain(|name, manifests| {
             let is_signed =
@@ -143,6 +129,22 @@ impl Current {
             namespace: name.namespace,
         };
         Ok(wanted.into_iter().map(set).collect())
+    }
+
+    /// Whether these manifests may go on from what the controller shows: nothing newer was seen, and nothing that was
+    /// signed is missing.
+    fn check_goes_on(&self, name: &SetName, manifests: &BTreeMap<String, Digest>) -> Result<(), Error> {
+        if let Some(seen) = self.hidden(name) {
+            return Err(self.goes_back(name, seen));
+        }
+        let mut signed = self.signed.get(name).into_iter().flat_map(|set| set.manifests.keys());
+        match signed.find(|key| !manifests.contains_key(*key)) {
+            None => Ok(()),
+            Some(key) => Err(Error::Usage(format!(
+                "{key} was signed into {name} and is not in force any more, and nobody signed its end: apply the whole \
+                 directory with --prune, so that your files alone say what stays"
+            ))),
+        }
     }
 
     /// The newest version of a set that the controller or this profile knows; 0: there was none.
@@ -230,8 +232,8 @@ pub fn to_wire(set: SignedSet) -> v1::SignedSet {
 }
 
 /// A set in files: `NAMESPACE.set` (of limits `NAMESPACE.limits.set`), the exact bytes, and the same with `.sig`, one
-/// signature after the other. They stand
-/// beside the manifests, so that a repository carries what was signed and whoever applies it needs no key.
+/// signature after the other. They stand beside the manifests, so that a repository carries what was signed and whoever
+/// applies it needs no key.
 #[derive(Debug, Clone)]
 pub struct Files {
     directory: PathBuf,
@@ -261,7 +263,7 @@ impl Files {
     /// A file cannot be read, or is no set.
     pub fn read(&self, wanted: &PolicySet, now: Timestamp) -> Result<Option<SignedSet>, Error> {
         let path = self.bytes(&wanted.name());
-        let Some(bytes) = read_if_there(&path)? else { return Ok(None) };
+        let Some(bytes) = files::read_if_there(&path)? else { return Ok(None) };
         let set = PolicySet::parse(&bytes)
             .map_err(|error| Error::Usage(format!("{}: {error}; sign again with `quell sign`", path.display())))?;
         let fits = set.manifests == wanted.manifests
@@ -272,7 +274,7 @@ impl Files {
         if !fits {
             return Ok(None);
         }
-        let armoured = read_if_there(&self.signatures(&wanted.name()))?.unwrap_or_default();
+        let armoured = files::read_if_there(&self.signatures(&wanted.name()))?.unwrap_or_default();
         let signatures = split(&String::from_utf8_lossy(&armoured));
         Ok((!signatures.is_empty()).then_some(SignedSet { bytes, signatures }))
     }
@@ -282,46 +284,14 @@ impl Files {
     /// # Errors
     /// A file cannot be written.
     pub fn write(&self, name: &SetName, set: &SignedSet) -> Result<(), Error> {
-        write_file(&self.bytes(name), &set.bytes)?;
-        write_file(&self.signatures(name), set.signatures.concat().as_bytes())
+        files::write(&self.bytes(name), &set.bytes)?;
+        files::write(&self.signatures(name), set.signatures.concat().as_bytes())
     }
 }
 
 /// The name of the file of a set's bytes.
 fn file(name: &SetName) -> String {
     format!("{}{}.set", name.namespace, if name.limits { ".limits" } else { "" })
-}
-
-/// A file's content.
-///
-/// # Errors
-/// It cannot be read.
-pub(crate) fn read_file(path: &std::path::Path) -> Result<Vec<u8>, Error> {
-    std::fs::read(path).map_err(|source| Error::File { action: "read", path: path.display().to_string(), source })
-}
-
-/// A file's content, if there is such a file.
-///
-/// # Errors
-/// It cannot be read.
-pub(crate) fn read_if_there(path: &std::path::Path) -> Result<Option<Vec<u8>>, Error> {
-    match read_file(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Replaces a file's content.
-///
-/// # Errors
-/// It cannot be written.
-pub(crate) fn write_file(path: &std::path::Path, bytes: &[u8]) -> Result<(), Error> {
-    std::fs::write(path, bytes).map_err(|source| Error::File {
-        action: "write",
-        path: path.display().to_string(),
-        source,
-    })
 }
 
 /// The armoured signatures in a text.

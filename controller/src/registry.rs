@@ -2,9 +2,9 @@
 //! came, how many were dropped.
 //!
 //! At most one session of a host is installed at a time, and never one of an older connection than another that was heard
-//! of already. It gets what was decided after its hello, and nothing that was decided before. Messages to agents go through here without waiting: a session
-//! that cannot keep up is ended and gets everything again when it comes back, since what an agent is owed follows from
-//! the state.
+//! of already. It gets what was decided after its hello, and nothing that was decided before. Messages to agents go
+//! through here without waiting: a session that cannot keep up is ended and gets everything again when it comes back,
+//! since what an agent is owed follows from the state.
 
 use std::{
     collections::HashMap,

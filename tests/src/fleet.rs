@@ -66,6 +66,17 @@ pub struct Host {
     pub agent_toml: String,
 }
 
+impl Host {
+    /// A host of this role that lets one program be run.
+    pub fn running(name: &str, role: &str, program: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            labels: vec![("role".to_owned(), role.to_owned())],
+            agent_toml: format!("[allow]\nactions = [\"exec\"]\nprograms = [\"{program}\"]\n"),
+        }
+    }
+}
+
 /// A controller, its agents, and a profile to talk to them.
 #[derive(Debug)]
 pub struct Fleet {

@@ -26,14 +26,6 @@ use quell_wire::v1::{self, OutcomeKind};
 /// How long anything may take.
 const PATIENT: Duration = Duration::from_secs(120);
 
-fn host(name: &str, role: &str) -> Host {
-    Host {
-        name: name.to_owned(),
-        labels: vec![("role".to_owned(), role.to_owned())],
-        agent_toml: "[allow]\nactions = [\"exec\"]\nprograms = [\"/bin/sh\"]\n".to_owned(),
-    }
-}
-
 /// The shop's policies; `name` is one that the second set does not have any more.
 fn manifests(marks: &Path, name: &str) -> String {
     include_str!("evil/policies.yaml").replace("MARKS", &marks.display().to_string()).replace("NAME", name)
@@ -52,8 +44,8 @@ impl Shop {
     fn open() -> Self {
         let scratch = tempfile::tempdir().unwrap();
         let mut fleet = Fleet::start(&scratch.path().join("quell")).unwrap();
-        fleet.enrol(&host("web1", "web")).unwrap();
-        fleet.enrol(&host("db1", "db")).unwrap();
+        fleet.enrol(&Host::running("web1", "web", "/bin/sh")).unwrap();
+        fleet.enrol(&Host::running("db1", "db", "/bin/sh")).unwrap();
         let sets = ["deleted", "kept"].map(|name| {
             let text = manifests(&scratch.path().join("marks"), name);
             let file = scratch.path().join("policies.yaml");

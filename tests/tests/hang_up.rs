@@ -59,8 +59,7 @@ fn ends(mut agent: Agent, signal: Signal) -> Option<i32> {
 fn an_agent_under_nohup_stays_and_what_it_starts_hears_a_hang_up() {
     let scratch = tempfile::tempdir().unwrap();
     let mut fleet = Fleet::start(scratch.path()).unwrap();
-    let agent_toml = "[allow]\nactions = [\"exec\"]\nprograms = [\"/bin/true\"]\n".to_owned();
-    fleet.enrol(&Host { name: "web1".to_owned(), labels: Vec::new(), agent_toml }).unwrap();
+    fleet.enrol(&Host::running("web1", "web", "/bin/true")).unwrap();
     fleet.kill_agent("web1");
 
     let agent = start(&fleet, "");

@@ -28,9 +28,7 @@ impl Office {
     fn open() -> Self {
         let scratch = tempfile::tempdir().unwrap();
         let mut fleet = Fleet::start(&scratch.path().join("quell")).unwrap();
-        let agent_toml = "[allow]\nactions = [\"exec\"]\nprograms = [\"/bin/sh\"]\n".to_owned();
-        let labels = vec![("role".to_owned(), "web".to_owned())];
-        fleet.enrol(&Host { name: "web1".to_owned(), labels, agent_toml }).unwrap();
+        fleet.enrol(&Host::running("web1", "web", "/bin/sh")).unwrap();
         let office = Self { scratch, fleet };
         fs::copy(office.fleet.profile(), office.profile("admin")).unwrap();
         let key = NewKey::make("bob").unwrap();

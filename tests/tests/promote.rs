@@ -47,9 +47,7 @@ impl Shop {
     fn open() -> Self {
         let scratch = tempfile::tempdir().unwrap();
         let mut fleet = Fleet::start(&scratch.path().join("quell")).unwrap();
-        let agent_toml = "[allow]\nactions = [\"exec\"]\nprograms = [\"/bin/sh\"]\n".to_owned();
-        let labels = vec![("role".to_owned(), "web".to_owned())];
-        fleet.enrol(&Host { name: "web1".to_owned(), labels, agent_toml }).unwrap();
+        fleet.enrol(&Host::running("web1", "web", "/bin/sh")).unwrap();
         let shop = Self { scratch, fleet };
         fs::write(shop.file(), shop.text()).unwrap();
         shop.fleet.quell(&["apply", "-f", shop.file().to_str().unwrap()]).unwrap();

@@ -27,6 +27,7 @@ use crate::{
 mod limits;
 #[path = "../../tests/office/mod.rs"]
 pub(crate) mod office;
+mod shop;
 mod signed;
 
 const LIMIT: Duration = Duration::from_secs(20);

@@ -80,13 +80,13 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<Exit, Error
 }
 
 /// The sets to be applied, and what was known when they were signed.
-pub(super) struct Signed {
+pub(super) struct SignedSets {
     /// The sets.
     pub(super) sets: Vec<SignedSet>,
     shown: Shown,
 }
 
-impl Signed {
+impl SignedSets {
     /// Applies manifests with these sets; they are remembered once the controller has taken them.
     ///
     /// # Errors
@@ -108,7 +108,7 @@ pub(super) async fn sign(
     files: &[manifest::File],
     client: &mut Client,
     context: &Context,
-) -> Result<Signed, Error> {
+) -> Result<SignedSets, Error> {
     let now = Timestamp::now();
     let mut shown = Shown::ask(client, context, now).await?;
     let parsed = manifest::parse(files).map_err(Error::Manifests)?;
@@ -147,7 +147,7 @@ pub(super) async fn sign(
         }
         signed.push(sets::to_wire(found));
     }
-    Ok(Signed { sets: signed, shown })
+    Ok(SignedSets { sets: signed, shown })
 }
 
 /// Whether limits may stay as they are though this key does not sign them, and what is said then: when they are in force

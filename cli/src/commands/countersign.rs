@@ -108,8 +108,10 @@ async fn dispatch(signed: Signed, sending: Sending<'_>, client: &mut Client, con
     match signed.paper {
         Paper::Trust(_) => {
             let sent = trust::send(document, signatures, client).await?;
-            // Seen, and so remembered, before the controller can be set back.
-            Shown::ask(client, context, Timestamp::now()).await?;
+            // Seen, and so remembered, before the controller can be set back. It is in force whatever comes of this.
+            if let Err(error) = Shown::ask(client, context, Timestamp::now()).await {
+                output::warning(&format!("the change is in force, and is not remembered yet: {error}"));
+            }
             Ok(sent)
         }
         Paper::Labels(change) => host::relabel(&change, (document, signatures), sending.reason, client, context).await,

@@ -1,6 +1,6 @@
 //! `quell trust`: whom hosts believe. Every change is a new version, signed by those whom they believe now.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use jiff::Timestamp;
@@ -15,7 +15,7 @@ use crate::{
     connect::{Client, Context},
     error::Error,
     exit::Exit,
-    output,
+    files, output,
     render::escape,
     saved::{Paper, Save},
     shown::Shown,
@@ -106,7 +106,7 @@ pub async fn run(command: &Command, context: &Context) -> Result<Exit, Error> {
         }
         Command::Remove { name, key, save } => (removed(&believed, name)?, key, save),
         Command::Require { namespace, count, key, save } => (required(&believed, namespace, *count), key, save),
-        Command::Apply { file, key, save } => (with_signers(&believed, read(file)?), key, save),
+        Command::Apply { file, key, save } => (with_signers(&believed, files::read_text(file)?), key, save),
     };
     // Said here, before anybody is asked to sign.
     Believed::new(next.clone()).map_err(|error| Error::Usage(error.to_string()))?;
@@ -183,8 +183,8 @@ fn required(believed: &Believed, namespace: &ObjectName, count: u32) -> TrustRoo
     root
 }
 
-fn added(believed: &Believed, name: &str, public: &PathBuf, namespaces: &[String]) -> Result<TrustRoot, Error> {
-    let text = read(public)?;
+fn added(believed: &Believed, name: &str, public: &Path, namespaces: &[String]) -> Result<TrustRoot, Error> {
+    let text = files::read_text(public)?;
     let mut words = text.split_whitespace();
     let (Some(kind), Some(key)) = (words.next(), words.next()) else {
         return Err(Error::Usage(format!("{} holds no public key", public.display())));
@@ -210,14 +210,6 @@ fn removed(believed: &Believed, name: &str) -> Result<TrustRoot, Error> {
     }
     let kept: Vec<&str> = lines.into_iter().filter(|line| !is_theirs(line)).collect();
     Ok(with_signers(believed, kept.iter().map(|line| format!("{line}\n")).collect()))
-}
-
-fn read(path: &PathBuf) -> Result<String, Error> {
-    std::fs::read_to_string(path).map_err(|source| Error::File {
-        action: "read",
-        path: path.display().to_string(),
-        source,
-    })
 }
 
 #[cfg(test)]

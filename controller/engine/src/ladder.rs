@@ -109,8 +109,8 @@ fn next(turn: &mut Turn<'_>, compiled: &Compiled, id: IncidentId) -> Next {
         let Some(incident) = turn.state().incidents.get(&id).cloned() else { return Next::Mitigated(None) };
         if let Some(why) = &incident.ladder_ended {
             match applies_after_all(turn, compiled, &incident) {
-                Some((index, condition)) => {
-                    resume(turn, compiled, &incident, index, condition);
+                Some((index, rung, condition)) => {
+                    resume(turn, compiled, &incident, (index, rung), condition);
                     continue;
                 }
                 None => return Next::Ended(why.clone()),
@@ -196,7 +196,7 @@ fn applies_after_all<'a>(
     turn: &Turn<'_>,
     compiled: &'a Compiled,
     incident: &IncidentRow,
-) -> Option<(usize, &'a Condition)> {
+) -> Option<(usize, &'a Rung, &'a Condition)> {
     let ladder = &compiled.policy.ladder;
     if !incident.plans.is_empty() || incident.rung < ladder.len() {
         return None;
@@ -207,23 +207,28 @@ fn applies_after_all<'a>(
     conditional.find_map(|(index, rung, condition)| {
         let notes = Notes::default();
         let site = Site { rung: Some(&rung.name), ..turn.view().site(compiled, &incident.target, &notes) };
-        site.judge(condition).holds().then_some((index, condition))
+        site.judge(condition).holds().then_some((index, rung, condition))
     })
 }
 
 /// Goes back to a rung that was passed over.
-fn resume(turn: &mut Turn<'_>, compiled: &Compiled, incident: &IncidentRow, index: usize, condition: &Condition) {
+fn resume(
+    turn: &mut Turn<'_>,
+    compiled: &Compiled,
+    incident: &IncidentRow,
+    (index, rung): (usize, &Rung),
+    condition: &Condition,
+) {
     turn.draft.change::<IncidentRow>(&incident.id, |row| {
         row.rung = index;
         row.ladder_ended = None;
     });
-    let rung = compiled.policy.ladder.get(index).map_or("", |rung| rung.name.as_str());
-    let what = format!("rung {rung} applies now: `{}` holds", condition.text);
+    let what = format!("rung {} applies now: `{}` holds", rung.name, condition.text);
     let now = turn.now;
     turn.record(
         Entry::new("ladderResumed", by_policy(&compiled.policy.name), format!("{}: {what}", incident.id))
             .id("incident", incident.id)
-            .id("rung", rung)
+            .id("rung", &rung.name)
             .id("target", &incident.target),
     );
     crate::incident::story(turn, incident.id, now, &what);

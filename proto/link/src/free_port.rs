@@ -3,9 +3,11 @@
 //! The system's own choice (port 0) is one of the ports that it gives to outgoing connections as well: when whoever chose
 //! it closes it and binds it a moment later, or after a restart, a connection of somebody else may have it.
 
-use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::ops::Range;
+use std::{
+    io,
+    net::{IpAddr, SocketAddr, TcpListener},
+    ops::Range,
+};
 
 /// Where the kernel says which ports it gives to outgoing connections: the first and the last, `ip(7)`.
 const OUTGOING: &str = "/proc/sys/net/ipv4/ip_local_port_range";
@@ -23,22 +25,18 @@ const TRIES: usize = 100;
 /// # Errors
 /// The address cannot be listened at.
 pub fn listener(address: IpAddr) -> io::Result<TcpListener> {
-    for _ in 0..TRIES {
-        let Some(port) = pick(&std::fs::read_to_string(OUTGOING).unwrap_or_default()) else { break };
-        match TcpListener::bind(SocketAddr::new(address, port)) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
-            other => return other,
+    if let Some(ports) = below(&std::fs::read_to_string(OUTGOING).unwrap_or_default()) {
+        for _ in 0..TRIES {
+            match TcpListener::bind(SocketAddr::new(address, fastrand::u16(ports.clone()))) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                other => return other,
+            }
         }
     }
     TcpListener::bind(SocketAddr::new(address, 0))
 }
 
-/// One of the ports that are not for outgoing connections, any of them.
-fn pick(outgoing: &str) -> Option<u16> {
-    let ports = below(outgoing)?;
-    Some(fastrand::u16(ports))
-}
-
+/// The ports that are not for outgoing connections, if there are enough.
 fn below(outgoing: &str) -> Option<Range<u16>> {
     let ports = LOWEST..outgoing.split_ascii_whitespace().next()?.parse().ok()?;
     (ports.len() >= FEWEST).then_some(ports)

@@ -11,6 +11,7 @@ use crate::{condition::stack, digest, policy::Manifest, probe::Probe};
 mod ceilings;
 pub(crate) mod check;
 mod fill;
+mod find;
 mod looser;
 mod mode;
 pub(crate) mod node;

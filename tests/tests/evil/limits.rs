@@ -6,13 +6,13 @@ use std::{fs, path::Path};
 use jiff::SignedDuration;
 use quell_link::signing::{NewKey, SigningKey};
 use quell_model::manifest::{self, File, Parsed};
-use quell_tests::fleet::{Fleet, wait_for};
+use quell_tests::fleet::{Fleet, Host, wait_for};
 use quell_wire::v1::{self, OutcomeKind};
 
 use super::{
     PATIENT,
     controller::Evil,
-    host, manifests,
+    manifests,
     orders::{Order, Signed},
 };
 
@@ -58,7 +58,7 @@ impl Shop {
     fn open() -> Self {
         let scratch = tempfile::tempdir().unwrap();
         let mut fleet = Fleet::start(&scratch.path().join("quell")).unwrap();
-        fleet.enrol(&host("web1", "web")).unwrap();
+        fleet.enrol(&Host::running("web1", "web", "/bin/sh")).unwrap();
         let [pat, lena] = [("pat", "quell-policy"), ("lena", "quell-limits")]
             .map(|(name, namespace)| Key::make(&fleet, scratch.path(), name, namespace));
         let file = scratch.path().join("manifests.yaml");
@@ -79,7 +79,7 @@ impl Shop {
         });
         fleet.quell(&["trust", "require", "limits", "1"]).unwrap();
         // It joins with the trust root that demands limits, and never hears of any.
-        fleet.enrol(&host("web2", "web")).unwrap();
+        fleet.enrol(&Host::running("web2", "web", "/bin/sh")).unwrap();
         for name in ["web1", "web2"] {
             let knows = || {
                 let root = fs::read(fleet.agent_data(name).join("belief").join("trust-root")).ok()?;

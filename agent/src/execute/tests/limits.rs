@@ -1,6 +1,8 @@
 //! Limits behind an order: what people signed, and others have set a ceiling over, is done within that ceiling alone;
 //! leaving the ceiling out, or showing another one, gains nothing.
 
+use std::sync::LazyLock;
+
 use jiff::{SignedDuration, Timestamp};
 use quell_model::{
     digest::Digest,
@@ -12,8 +14,11 @@ use quell_wire::v1::{self, OutcomeKind};
 use super::{
     command,
     office::{self, OFFICE, Person},
-    signed::Shop,
+    shop::Shop,
 };
+
+/// When the limits expire: the same set has one digest, whenever it is made.
+static EXPIRES: LazyLock<Timestamp> = LazyLock::new(|| Timestamp::now() + SignedDuration::from_hours(24));
 
 /// A set of limits that a test can break.
 struct Ceiling {
@@ -38,8 +43,7 @@ impl Ceiling {
             namespace: namespace.parse().unwrap(),
             version,
             issued: "2026-01-01T00:00:00Z".parse().unwrap(),
-            // The same set has one digest, whenever it is made.
-            expires: "2027-01-01T00:00:00Z".parse::<Timestamp>().unwrap(),
+            expires: *EXPIRES,
             manifests: manifests
                 .iter()
                 .map(|text| ("Limits/ceiling".to_owned(), Digest::of(text.as_bytes())))

@@ -126,7 +126,7 @@ impl Shared {
         Some(Place { shared: self, kind, number: peer.connection })
     }
 
-    /// Serves one connection to its end, the so manieth that was accepted.
+    /// Serves one connection to its end; `number` counts those that were accepted.
     pub(super) async fn run(self: Arc<Self>, stream: TcpStream, address: SocketAddr, number: u64) {
         let Some(stream) = self.handshake(stream, address).await else { return };
         let peer = match peer(&stream, address, number) {

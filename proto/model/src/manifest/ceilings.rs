@@ -2,6 +2,7 @@
 
 use super::{
     Error, File,
+    find::policy_spec,
     node::{Content, Node, Place},
     yaml,
 };
@@ -44,17 +45,10 @@ fn error(files: &[File], policy: &FullName, passed: &Passed) -> Error {
     let message = format!("Policy {policy}: {passed}");
     let found = files.iter().find_map(|file| {
         let (documents, _) = yaml::read(&file.text);
-        let document = documents.iter().find(|document| is_policy(document, policy))?;
-        Some(Error::at(&file.name, place(document.get("spec")?, &passed.field), message.clone()))
+        let spec = policy_spec(&documents, policy)?;
+        Some(Error::at(&file.name, place(spec, &passed.field), message.clone()))
     });
     found.unwrap_or_else(|| Error::at("manifest", Place::START, message))
-}
-
-fn is_policy(document: &Node, name: &FullName) -> bool {
-    let metadata = |key| document.get("metadata").and_then(|metadata| metadata.get(key)).and_then(Node::text);
-    document.get("kind").and_then(Node::text) == Some("Policy")
-        && metadata("namespace").unwrap_or("default") == name.namespace.as_str()
-        && metadata("name") == Some(name.name.as_str())
 }
 
 /// Where a field stands; where it was left out, the nearest map around it.

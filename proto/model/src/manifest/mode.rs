@@ -2,6 +2,7 @@
 
 use super::{
     fill::hidden,
+    find::policy_spec,
     node::{Content, Node, Place},
     yaml,
 };
@@ -18,7 +19,7 @@ pub struct WithMode {
 
 /// Whether a text holds the manifest of a policy, before anything is filled in.
 pub fn holds_policy(text: &str, name: &FullName) -> bool {
-    spec(&yaml::read(&hidden(text)).0, name).is_some()
+    policy_spec(&yaml::read(&hidden(text)).0, name).is_some()
 }
 
 /// The text of a manifest file with a policy in another mode. Where it says none, the line is added.
@@ -28,21 +29,11 @@ pub fn holds_policy(text: &str, name: &FullName) -> bool {
 /// written as keys and values. Says which line it is.
 pub fn with_mode(text: &str, name: &FullName, mode: Mode) -> Result<WithMode, String> {
     let (documents, _) = yaml::read(&hidden(text));
-    let spec = spec(&documents, name).ok_or_else(|| format!("there is no policy {name} with a spec"))?;
+    let spec = policy_spec(&documents, name).ok_or_else(|| format!("there is no policy {name} with a spec"))?;
     match spec.get("mode") {
         Some(node) => replaced(text, node, mode),
         None => added(text, spec, mode),
     }
-}
-
-fn spec<'a>(documents: &'a [Node], name: &FullName) -> Option<&'a Node> {
-    let is_wanted = |document: &&Node| {
-        let metadata = |key| document.get("metadata").and_then(|metadata| metadata.get(key)).and_then(Node::text);
-        document.get("kind").and_then(Node::text) == Some("Policy")
-            && metadata("namespace") == Some(name.namespace.as_str())
-            && metadata("name") == Some(name.name.as_str())
-    };
-    documents.iter().find(is_wanted)?.get("spec")
 }
 
 fn replaced(text: &str, node: &Node, mode: Mode) -> Result<WithMode, String> {
@@ -140,5 +131,7 @@ mod tests {
         let other = format!("{}spec: {{ a: b }}\n", HEAD.replace("name: x", "name: y"));
         assert!(!holds_policy(&other, &"plants/x".parse().unwrap()));
         assert!(holds_policy(&format!("{HEAD}spec: {{ a: ${{b}} }}\n"), &"plants/x".parse().unwrap()));
+        let unnamed = format!("{}spec: {{ a: b }}\n", HEAD.replace("namespace: plants, ", ""));
+        assert!(holds_policy(&unnamed, &"default/x".parse().unwrap()), "the namespace is left out");
     }
 }
