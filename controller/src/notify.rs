@@ -55,6 +55,16 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// The file with the URL cannot be used.
+    #[error(
+        "the webhook's URL cannot be read from {file}: {reason}; write the URL into that file, for the controller's user alone", file = .file.display()
+    )]
+    File {
+        /// The file.
+        file: std::path::PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// The address is one that webhooks must not reach.
     #[error(
         "the webhook's host {host} is {address}, which is {kind}; if that is meant, add it to notify.allow_addresses in controller.toml"
@@ -220,7 +230,7 @@ impl Shared {
                 continue;
             }
             let Some(notifier) = self.notifiers.iter().find(|notifier| notifier.serves(channel)) else {
-                failures.push(format!("this controller cannot deliver through {channel:?}"));
+                failures.push(format!("this controller cannot deliver through channel {} of {contact}", index + 1));
                 continue;
             };
             let result = notifier.deliver(channel, &task.notice).await;

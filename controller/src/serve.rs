@@ -159,7 +159,7 @@ impl Controller {
         let registry = Registry::default();
         let rules = notify::Rules::new(config.notify.allow_addresses.clone());
         let authorities = notify::authorities(config.notify.ca_file.as_deref())?;
-        let webhook = notify::Webhook::new(rules, authorities, config.notify.timeout);
+        let webhook = notify::Webhook::new(&data_dir, rules, authorities, config.notify.timeout);
         let notifiers = notify::notifiers(webhook);
         let (messages, notifier) = notify::service(authority.installation(), notifiers, metrics.clone());
         let (released, effects) = effects::service(registry.clone(), messages);

@@ -82,6 +82,8 @@ impl Host {
 pub struct Fleet {
     root: PathBuf,
     programs: Programs,
+    /// What `RUST_LOG` says to controller and agents.
+    talk: Option<String>,
     profile: PathBuf,
     http: u16,
     controller: Option<Process>,
@@ -94,6 +96,14 @@ impl Fleet {
     /// # Errors
     /// A program is missing or does not get ready.
     pub fn start(root: &Path) -> anyhow::Result<Self> {
+        Self::start_talking(root, None)
+    }
+
+    /// The same, whose controller and agents log what this filter says.
+    ///
+    /// # Errors
+    /// As for [`Fleet::start`].
+    pub fn start_talking(root: &Path, talk: Option<&str>) -> anyhow::Result<Self> {
         let programs = Programs::beside_this_one()?;
         let (listen, http) = (free_port()?, free_port()?);
         let data = root.join("controller");
@@ -114,6 +124,7 @@ impl Fleet {
             root: root.to_owned(),
             profile: PathBuf::from(profile),
             programs,
+            talk: talk.map(str::to_owned),
             http,
             controller: None,
             agents: BTreeMap::new(),
@@ -156,7 +167,7 @@ impl Fleet {
         let data = self.controller_data();
         let log = self.root.join("controller.log");
         let arguments = ["serve", "--data-dir", path(&data)?];
-        let mut controller = Process::start(&self.programs.controller, &arguments, &log)?;
+        let mut controller = Process::start_talking(&self.programs.controller, &arguments, self.talk.as_deref(), &log)?;
         let http = self.http;
         wait_for(
             READY,
@@ -234,7 +245,12 @@ impl Fleet {
     pub fn run_agent(&mut self, host: &str) -> anyhow::Result<PathBuf> {
         let data = self.agent_data(host);
         let log = self.root.join(format!("{host}.log"));
-        let agent = Process::start(&self.programs.agent, &["run", "--data-dir", path(&data)?], &log)?;
+        let agent = Process::start_talking(
+            &self.programs.agent,
+            &["run", "--data-dir", path(&data)?],
+            self.talk.as_deref(),
+            &log,
+        )?;
         self.agents.insert(host.to_owned(), agent);
         Ok(log)
     }

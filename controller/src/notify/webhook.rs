@@ -3,10 +3,22 @@
 //! The host is resolved once, its addresses are judged, and the connection goes to one of those: a name that answers
 //! differently the second time gains nothing. Redirects are not followed, proxies of the environment are not used, and
 //! neither errors nor logs hold the URL's path, query or credentials, which are often secrets.
+//!
+//! A URL that is a secret stands in a file of its own, which is read for each delivery: it can be changed while the
+//! controller runs, and is in no manifest, record or view.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use quell_model::policy::{Channel, Severity};
+use quell_link::files;
+use quell_model::{
+    name::ObjectName,
+    policy::{Channel, Severity},
+};
 use reqwest::{Client, Url, redirect};
 use rustls::RootCertStore;
 
@@ -14,20 +26,37 @@ use super::{Delivery, Error, Notice, Notifier, Rules};
 
 /// Most addresses of one host that are tried.
 const ADDRESSES: usize = 8;
+/// Where the files with URLs lie, in the data directory.
+const DIRECTORY: &str = "webhooks";
 
 /// Posts notices.
 #[derive(Debug)]
 pub struct Webhook {
+    urls: PathBuf,
     rules: Rules,
     tls: rustls::ClientConfig,
     within: Duration,
 }
 
 impl Webhook {
-    /// Under these rules, to receivers whose certificates these authorities vouch for; each delivery takes at most this
-    /// long.
-    pub fn new(rules: Rules, authorities: RootCertStore, within: Duration) -> Self {
-        Self { rules, tls: tls(authorities), within }
+    /// With the secret URLs of this data directory, under these rules, to receivers whose certificates these authorities
+    /// vouch for; each delivery takes at most this long.
+    pub fn new(data_dir: &Path, rules: Rules, authorities: RootCertStore, within: Duration) -> Self {
+        Self { urls: data_dir.join(DIRECTORY), rules, tls: tls(authorities), within }
+    }
+
+    /// The URL that a file holds.
+    async fn secret(&self, file: &ObjectName) -> Result<String, Error> {
+        let path = self.urls.join(file.as_str());
+        let failed = |reason: String| Error::File { file: path.clone(), reason };
+        let read = {
+            let path = path.clone();
+            tokio::task::spawn_blocking(move || files::read_secret(&path)).await
+        };
+        let content = read.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))?;
+        // Its words must not be in the error.
+        let text = String::from_utf8(content).map_err(|_| failed("it is not text".to_owned()))?;
+        Ok(text.trim().to_owned())
     }
 
     async fn post(&self, url: &str, notice: &Notice) -> Result<(), Error> {
@@ -79,13 +108,14 @@ impl Notifier for Webhook {
     }
 
     fn serves(&self, channel: &Channel) -> bool {
-        matches!(channel, Channel::Webhook { .. })
+        matches!(channel, Channel::Webhook { .. } | Channel::SecretWebhook { .. })
     }
 
     fn deliver<'a>(&'a self, channel: &'a Channel, notice: &'a Notice) -> Delivery<'a> {
         Box::pin(async move {
             match channel {
                 Channel::Webhook { url } => self.post(url, notice).await,
+                Channel::SecretWebhook { file } => self.post(&self.secret(file).await?, notice).await,
                 Channel::Log => Ok(()),
             }
         })

@@ -32,7 +32,7 @@ pub enum Error {
         reason: String,
     },
     /// A secret lies open.
-    #[error("{path} can be read by others, and it holds a private key: run `chmod 600 {path}` and try again", path = path.display())]
+    #[error("{path} can be read by others, and it holds a secret: run `chmod 600 {path}` and try again", path = path.display())]
     Exposed {
         /// The file.
         path: PathBuf,

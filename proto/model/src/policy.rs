@@ -498,6 +498,11 @@ pub enum Channel {
         /// Absolute http or https URL.
         url: String,
     },
+    /// A POST of JSON to a URL that is a secret, and so in no manifest.
+    SecretWebhook {
+        /// The file of the controller that holds the URL.
+        file: ObjectName,
+    },
     /// A line in the controller's log.
     Log,
 }

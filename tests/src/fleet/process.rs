@@ -85,9 +85,18 @@ impl Process {
     /// # Errors
     /// It cannot be started.
     pub fn start(program: &Path, arguments: &[&str], log: &Path) -> anyhow::Result<Self> {
+        Self::start_talking(program, arguments, None, log)
+    }
+
+    /// The same, with a filter of what it says (`RUST_LOG`).
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_talking(program: &Path, arguments: &[&str], filter: Option<&str>, log: &Path) -> anyhow::Result<Self> {
         let log = File::options().create(true).append(true).open(log)?;
         let child = Command::new(program)
             .args(arguments)
+            .envs(filter.map(|filter| ("RUST_LOG", filter)))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -1,3 +1,5 @@
+use std::os::unix::fs::PermissionsExt as _;
+
 use quell_engine::{
     id::{IncidentId, MessageId},
     state::{Message, MessageState},
@@ -32,7 +34,7 @@ fn notice() -> Notice {
 
 fn webhook(allowed: &[&str]) -> Webhook {
     let allowed = allowed.iter().map(|network| network.parse().unwrap()).collect();
-    Webhook::new(Rules::new(allowed), authorities(None).unwrap(), Duration::from_secs(2))
+    Webhook::new(Path::new("/nonexistent"), Rules::new(allowed), authorities(None).unwrap(), Duration::from_secs(2))
 }
 
 /// Answers one request, and returns it.
@@ -111,11 +113,39 @@ async fn errors_do_not_tell_what_is_secret_in_the_url() {
 }
 
 #[tokio::test]
+async fn a_secret_url_is_read_from_its_file_at_each_delivery_and_is_in_no_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let webhook = Webhook { urls: directory.path().join(DIRECTORY), ..webhook(&["127.0.0.0/8"]) };
+    let channel = Channel::SecretWebhook { file: "chat".parse().unwrap() };
+    let notice = notice();
+    let missing = webhook.deliver(&channel, &notice).await.unwrap_err().to_string();
+    assert!(missing.contains("webhooks/chat") && missing.contains("write the URL into that file"), "{missing}");
+
+    files::create_directory(&webhook.urls).unwrap();
+    let file = webhook.urls.join("chat");
+    std::fs::write(&file, "http://127.0.0.1:1/T0K3N").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let exposed = webhook.deliver(&channel, &notice).await.unwrap_err().to_string();
+    assert!(exposed.contains("chmod 600"), "{exposed}");
+    for content in [&b"T0K3N"[..], b"T0K3N:x", b"http://T0K3N T0K3N", b"T0K3N \xff", b"http://127.0.0.1:1/T0K3N"] {
+        files::write(&file, content).unwrap();
+        let words = webhook.deliver(&channel, &notice).await.unwrap_err().to_string();
+        assert!(!words.contains("T0K3N"), "{words}");
+    }
+
+    let (port, receiver) = receiver("HTTP/1.1 204 No Content\r\n\r\n").await;
+    files::write(&file, format!("http://127.0.0.1:{port}/T0K3N\n").as_bytes()).unwrap();
+    webhook.deliver(&channel, &notice).await.unwrap();
+    assert!(receiver.await.unwrap().starts_with("POST /T0K3N HTTP/1.1\r\n"));
+}
+
+#[tokio::test]
 async fn a_receiver_that_never_answers_costs_the_configured_time() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let rules = Rules::new(vec!["127.0.0.0/8".parse().unwrap()]);
-    let webhook = Webhook::new(rules, authorities(None).unwrap(), Duration::from_millis(100));
+    let webhook =
+        Webhook::new(Path::new("/nonexistent"), rules, authorities(None).unwrap(), Duration::from_millis(100));
     let result = webhook.post(&format!("http://127.0.0.1:{port}/"), &notice()).await;
     assert!(matches!(result, Err(Error::Request { .. })), "{result:?}");
     drop(listener);
@@ -159,7 +189,7 @@ async fn a_receiver_of_the_shops_own_authority_is_believed_when_its_file_says_so
     for (believed, roots) in [(false, None), (true, Some(ca_file.as_path()))] {
         let (port, receiver) = receiver_of_the_shop(&ca_file).await;
         let rules = Rules::new(vec!["127.0.0.0/8".parse().unwrap()]);
-        let webhook = Webhook::new(rules, authorities(roots).unwrap(), Duration::from_secs(2));
+        let webhook = Webhook::new(directory.path(), rules, authorities(roots).unwrap(), Duration::from_secs(2));
         let result = webhook.post(&format!("https://127.0.0.1:{port}/hook"), &notice()).await;
         assert_eq!(result.is_ok(), believed, "{result:?}");
         assert_eq!(receiver.await.unwrap().is_some_and(|request| request.starts_with("POST /hook ")), believed);

@@ -123,8 +123,11 @@ fn channels(spec: &Object<'_>) -> Vec<Channel> {
     let read = |node| match spec.short_node("via", node, shape)? {
         Short::Text(_) => Some(Channel::Log),
         Short::Long(long) => {
-            let url = long.object("webhook")?.parsed("url", name::url)?;
-            Some(Channel::Webhook { url })
+            let webhook = long.object("webhook")?;
+            match webhook.exactly_one(&["url", "urlFile"])? {
+                "url" => Some(Channel::Webhook { url: webhook.parsed("url", name::url)? }),
+                _ => Some(Channel::SecretWebhook { file: webhook.parsed("urlFile", str::parse::<ObjectName>)? }),
+            }
         }
     };
     nodes.into_iter().filter_map(read).collect()

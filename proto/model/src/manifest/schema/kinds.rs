@@ -420,7 +420,14 @@ const CONTACT: &[Field] = &[
 
 const CHANNEL: &[Field] = &[required("webhook", Shape::Object(WEBHOOK), "A POST of JSON.")];
 
-const WEBHOOK: &[Field] = &[required("url", Shape::Text, "Absolute http or https URL.")];
+const WEBHOOK: &[Field] = &[
+    optional("url", Shape::Text, "Absolute http or https URL. Whoever may read manifests or the log reads it; or"),
+    optional(
+        "urlFile",
+        Shape::Name,
+        "for a URL that is a secret, the name of the file that holds it: `webhooks/NAME` in the controller's data directory.",
+    ),
+];
 
 const NEXT: &[Field] = &[
     required("contact", Shape::Name, "The next contact,"),

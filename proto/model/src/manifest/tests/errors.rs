@@ -397,6 +397,9 @@ fn the_other_kinds_are_checked() {
         ("Contact", "{ via: [] }", "`via` is empty"),
         ("Contact", "{ via: [email] }", "`via` is log, or { webhook: … }, not \"email\""),
         ("Contact", "{ via: [{ webhook: { url: localhost } }] }", "\"localhost\" is not a URL"),
+        ("Contact", "{ via: [{ webhook: {} }] }", "needs one of url, urlFile"),
+        ("Contact", "{ via: [{ webhook: { url: 'http://x/', urlFile: x } }] }", "takes only one of url, urlFile"),
+        ("Contact", "{ via: [{ webhook: { urlFile: ../authority/ca.key.pem } }] }", "is not a name"),
     ] {
         let errors = errors_of(&format!("apiVersion: quell/v1\nkind: {kind}\nmetadata: {{ name: x }}\nspec: {spec}\n"));
         assert!(errors.contains(message), "{kind} {spec}\n{errors}");
