@@ -63,9 +63,14 @@ pub fn data(format: Format, value: &impl Serialize) -> Result<(), Error> {
 }
 
 /// Says something on standard error that is not part of the answer.
+pub fn note(text: &str) {
+    // Standard error may be closed; a note is not worth failing for.
+    let _ = writeln!(anstream::stderr(), "{}", crate::render::escape::line(text));
+}
+
+/// Warns on standard error.
 pub fn warning(text: &str) {
-    // Standard error may be closed; a warning is not worth failing for.
-    let _ = writeln!(anstream::stderr(), "warning: {}", crate::render::escape::line(text));
+    note(&format!("warning: {text}"));
 }
 
 /// As JSON in memory.

@@ -202,11 +202,12 @@ mod tests {
     use std::collections::BTreeMap;
 
     use quell_link::signing::NewKey;
+    use quell_model::selector::Selector;
 
     use super::*;
 
     fn run() -> Paper {
-        let run = Run::new("a-1".to_owned(), "exec".to_owned(), serde_json::Map::new(), "all".parse().unwrap());
+        let run = Run::new("a-1".to_owned(), "exec".to_owned(), serde_json::Map::new(), Selector::All);
         let set = PolicySet::of_run(&run, "here", Timestamp::now()).unwrap();
         Paper::Run(Box::new(run), set)
     }
@@ -274,7 +275,7 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         Signed::new(run()).save(&path).unwrap();
         let other =
-            Run::new("a-1".to_owned(), "service.restart".to_owned(), serde_json::Map::new(), "all".parse().unwrap());
+            Run::new("a-1".to_owned(), "service.restart".to_owned(), serde_json::Map::new(), Selector::All);
         std::fs::write(beside(&path, ".run"), other.canonical()).unwrap();
         assert!(Signed::open(&path).unwrap_err().to_string().contains("is not the run"));
     }

@@ -4,10 +4,18 @@ use std::time::Duration;
 
 use clap::Args;
 use jiff::Timestamp;
-use quell_model::trust::{PolicySet, run::Run};
+use quell_model::{
+    name::HostName,
+    selector::Selector,
+    trust::{
+        PolicySet,
+        run::{Hosts, Run},
+    },
+};
 use quell_wire::v1::{PlanView, RunRequest, RunResponse, SignedSet};
 use serde_json::{Map, Value};
 
+use self::again::{Again, Outcome};
 use super::countersign::{self, Sending};
 use crate::{
     connect::{self, Client, Context},
@@ -21,6 +29,8 @@ use crate::{
     signing::Key,
 };
 
+mod again;
+
 /// How often a plan is asked after with --wait.
 const POLL: Duration = Duration::from_millis(500);
 
@@ -31,8 +41,17 @@ pub struct Arguments {
     #[arg(value_name = "ACTION")]
     pub action: String,
     /// On the hosts with all of these labels; "all" is every host.
-    #[arg(short = 'l', long, value_name = "KEY=VALUE,…", required = true)]
-    pub selector: String,
+    #[arg(short = 'l', long, value_name = "KEY=VALUE,…", required_unless_present_any = ["host", "again"])]
+    pub selector: Option<String>,
+    /// On these hosts; with -l, on those of them that have its labels.
+    #[arg(long, value_name = "HOST,…", value_delimiter = ',', conflicts_with = "again")]
+    pub host: Vec<HostName>,
+    /// On the hosts where this plan did not do it (a run or a policy's plan); with -l, on those of them that have its labels.
+    #[arg(long, value_name = "PLAN")]
+    pub again: Option<String>,
+    /// With --again: on the hosts that ended so, instead of refused, failed, undone, skipped and notStarted.
+    #[arg(long, value_name = "OUTCOME,…", value_delimiter = ',', requires = "again")]
+    pub outcome: Vec<Outcome>,
     /// A parameter of the action; lists and numbers as JSON: --set 'argv=["/usr/bin/true"]'. May be repeated.
     #[arg(long, value_name = "NAME=VALUE", value_parser = settings::pair)]
     pub set: Vec<(String, String)>,
@@ -64,8 +83,11 @@ pub struct Arguments {
 /// # Errors
 /// The controller's refusal, or the connection's.
 pub async fn run(arguments: &Arguments, context: &Context) -> Result<Exit, Error> {
-    let order = order(arguments)?;
+    let selector = selector(arguments)?;
+    let with = parameters(&arguments.set)?;
     let mut client = context.client().await?;
+    let hosts = hosts(arguments, selector, &mut client).await?;
+    let order = order(arguments, with, hosts);
     let set = PolicySet::of_run(&order, &context.profile()?.installation, Timestamp::now())
         .and_then(|set| set.check().map(|()| set))
         .map_err(|error| Error::Usage(error.to_string()))?;
@@ -88,6 +110,13 @@ pub(super) async fn send(
     let set = SignedSet { policy_set, signatures };
     let request = RunRequest { run: order.canonical().into_bytes(), set: Some(set) };
     let answer = client.run(request).await?.into_inner();
+    if !answer.missing.is_empty() {
+        output::warning(&format!(
+            "{} leaves out {}: not enrolled, or not of these labels",
+            answer.plan_id,
+            answer.missing.join(", ")
+        ));
+    }
     if !(wait_for_it || order.dry_run) {
         return begun(&answer, context);
     }
@@ -98,21 +127,46 @@ pub(super) async fn send(
         let shown = quell_wire::v1::GetResponse { plans: vec![plan.clone()], ..Default::default() };
         output::text(&describe::draw(&shown, Timestamp::now()))?;
     }
+    if plan.state == "failed" && !order.dry_run && Again::of(&plan, &[]).is_ok() {
+        output::note(&format!("to run it on the hosts where it was not done, add --again {}", plan.id));
+    }
     Ok(ending(&plan))
 }
 
+/// Which hosts are meant by their labels.
+fn selector(arguments: &Arguments) -> Result<Selector, Error> {
+    // Without labels there are names: the command line asks for one or the other.
+    let parsed = arguments.selector.as_deref().map_or(Ok(Selector::All), str::parse);
+    parsed.map_err(|error| Error::Usage(error.to_string()))
+}
+
+/// Which hosts are meant: by their labels, by their names, or by how they ended in a plan.
+async fn hosts(arguments: &Arguments, selector: Selector, client: &mut Client) -> Result<Hosts, Error> {
+    let Some(plan) = &arguments.again else {
+        let names = arguments.host.iter().cloned().collect();
+        return Ok(if arguments.host.is_empty() { selector.into() } else { Hosts::named(selector, names) });
+    };
+    let found = connect::get(client, Kind::Plans, plan).await?.plans.into_iter().next();
+    let found = found.ok_or_else(|| Error::NotFound(format!("there is no {plan}, so nothing was run")))?;
+    let again = Again::of(&found, &arguments.outcome)?;
+    output::note(&format!("of {}, {}", found.id, again.text()));
+    if let Some(text) = again.left_out() {
+        output::warning(&text);
+    }
+    Ok(Hosts::named(selector, again.hosts()))
+}
+
 /// The run as it is signed.
-fn order(arguments: &Arguments) -> Result<Run, Error> {
-    let hosts = arguments.selector.parse().map_err(|error| Error::Usage(format!("{error}")))?;
+fn order(arguments: &Arguments, with: Map<String, Value>, hosts: Hosts) -> Run {
     let id = uuid::Uuid::new_v4().to_string();
-    let mut run = Run::new(id, arguments.action.clone(), parameters(&arguments.set)?, hosts);
+    let mut run = Run::new(id, arguments.action.clone(), with, hosts);
     if !arguments.waves.is_empty() {
         run.waves.clone_from(&arguments.waves);
     }
     run.timeout_ms = settings::milliseconds(arguments.timeout);
     run.dry_run = arguments.dry_run;
     run.reason.clone_from(&arguments.reason);
-    Ok(run)
+    run
 }
 
 /// Parameters as JSON: a value that is JSON is taken as such, any other as text.
@@ -151,9 +205,7 @@ async fn wait(client: &mut Client, name: &str, context: &Context) -> Result<Plan
         }
         let news = news(&plan);
         if news != told && !context.format.is_data() {
-            use std::io::Write as _;
-            // Standard error may be closed; the plan goes on all the same.
-            let _ = writeln!(anstream::stderr(), "{news}");
+            output::note(&news);
         }
         told = news;
         tokio::time::sleep(POLL).await;
@@ -163,8 +215,7 @@ async fn wait(client: &mut Client, name: &str, context: &Context) -> Result<Plan
 fn news(plan: &PlanView) -> String {
     let hold = plan.hold.as_ref().map(|hold| format!(", held by {}: {}", hold.guard, hold.reason)).unwrap_or_default();
     let needs = plan.needs.as_ref().map(|needs| format!(", needs {needs}")).unwrap_or_default();
-    escape::line(&format!("{} is {}, {} steps done{hold}{needs}", plan.id, plan.state, rows::progress(plan)))
-        .into_owned()
+    format!("{} is {}, {} steps done{hold}{needs}", plan.id, plan.state, rows::progress(plan))
 }
 
 /// The exit code of a plan that has ended.

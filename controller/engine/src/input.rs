@@ -362,6 +362,8 @@ pub enum Reply {
         plan: PlanId,
         /// The hosts that it covers.
         targets: u32,
+        /// Hosts that were named and are not covered: not enrolled, or of other labels.
+        missing: Vec<HostName>,
         /// Why it waits.
         hold: Option<crate::state::Hold>,
     },

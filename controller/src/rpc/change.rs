@@ -29,9 +29,12 @@ impl Operators {
         let set = signed_set(request.set.unwrap_or_default());
         let wanted = Wanted::Run { run: Box::new(run), set };
         match self.ask(caller.actor, wanted).await? {
-            Reply::Plan { plan, targets, hold } => {
-                Ok(RunResponse { plan_id: plan.to_string(), hold: hold.map(|no| view::hold(&plan, &no)), targets })
-            }
+            Reply::Plan { plan, targets, missing, hold } => Ok(RunResponse {
+                plan_id: plan.to_string(),
+                hold: hold.map(|no| view::hold(&plan, &no)),
+                targets,
+                missing: missing.iter().map(ToString::to_string).collect(),
+            }),
             other => Err(unexpected(&other)),
         }
     }

@@ -2,7 +2,10 @@
 
 use quell_model::{
     name::HostName,
-    trust::{run::Run, set::SignedSet},
+    trust::{
+        run::{Hosts, Run},
+        set::SignedSet,
+    },
 };
 
 use super::who;
@@ -14,7 +17,7 @@ use crate::{
     state::PlanRow,
     trust,
     turn::Turn,
-    windows::place,
+    windows::is_enrolled,
 };
 
 /// Makes the plan of a person's run, and starts it when nothing holds it.
@@ -26,14 +29,14 @@ pub(crate) fn run(turn: &mut Turn<'_>, actor: &Actor, run: &Run, signed: &Signed
         return Err(Refusal::Forbidden("only a person runs an action by hand".to_owned()));
     };
     if let Some(plan) = earlier(turn.state(), requester, &run.id) {
-        return Ok(answer(plan));
+        return Ok(answer(plan, run));
     }
     run.check().map_err(|wrong| Refusal::Invalid(wrong.to_string()))?;
     let evidence = trust::run_evidence(turn.state(), turn.now, run, signed)?;
-    let hosts: Vec<HostName> = place(turn.state(), &run.hosts, None);
+    let hosts = enrolled(turn.state(), &run.hosts);
     if hosts.is_empty() {
         return Err(Refusal::Invalid(
-            "the selector means no host; nothing is run (write `all` for every host)".to_owned(),
+            "no host that is enrolled is meant; nothing is run (write `all` for every host)".to_owned(),
         ));
     }
     let id = PlanId(turn.state().meta.counters.get("plan").copied().unwrap_or(0) + 1);
@@ -53,7 +56,12 @@ pub(crate) fn run(turn: &mut Turn<'_>, actor: &Actor, run: &Run, signed: &Signed
     let id = plan::commit(turn, candidate);
     // The plan is looked at at once, so that the answer says what holds it.
     plan::reconcile(turn, id);
-    turn.state().plans.get(&id).map(|plan| answer(plan)).ok_or_else(|| Refusal::Conflict(format!("{id} is gone")))
+    turn.state().plans.get(&id).map(|plan| answer(plan, run)).ok_or_else(|| Refusal::Conflict(format!("{id} is gone")))
+}
+
+fn enrolled(state: &State, meant: &Hosts) -> Vec<HostName> {
+    let hosts = state.hosts.iter().filter(|(name, row)| is_enrolled(row) && meant.include(name, &row.labels));
+    hosts.map(|(name, _)| name.clone()).collect()
 }
 
 fn earlier<'a>(state: &'a State, requester: &str, request_id: &str) -> Option<&'a PlanRow> {
@@ -64,7 +72,8 @@ fn earlier<'a>(state: &'a State, requester: &str, request_id: &str) -> Option<&'
     plans.into_iter().find(|plan| plan.request_id == request_id && plan.requester.as_deref() == Some(requester))
 }
 
-fn answer(plan: &PlanRow) -> Reply {
+fn answer(plan: &PlanRow, run: &Run) -> Reply {
     let targets = u32::try_from(plan.hosts.len()).unwrap_or(u32::MAX);
-    Reply::Plan { plan: plan.id, targets, hold: plan.hold.clone() }
+    let missing = run.hosts.names().into_iter().flatten().filter(|name| !plan.hosts.contains(*name)).cloned().collect();
+    Reply::Plan { plan: plan.id, targets, missing, hold: plan.hold.clone() }
 }

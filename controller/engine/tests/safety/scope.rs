@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use quell_engine::input::{Refusal, Reply};
-use quell_model::{name::HostName, selector::Selector};
+use quell_model::{name::HostName, selector::Selector, trust::run::Hosts};
 
 use super::farm::over;
 use crate::world::World;
@@ -39,9 +39,15 @@ fn meant(selector: &Selector, hosts: &BTreeMap<HostName, BTreeMap<String, String
     hosts.iter().filter(|(_, labels)| has_all(labels)).map(|(host, _)| host.clone()).collect()
 }
 
+/// Names, of hosts that there are and of others; absent: a run names nobody.
+fn names() -> impl Strategy<Value = Option<BTreeSet<HostName>>> {
+    let name = (0..8_u8).prop_map(|number| format!("host{number}").parse().unwrap());
+    prop::option::of(prop::collection::btree_set(name, 0..5))
+}
+
 #[test]
-fn a_run_covers_whom_its_selector_means_and_nobody_else() {
-    over(40, &(prop::collection::vec(labels(), 1..6), selector()), |(fleet, selector)| {
+fn a_run_covers_whom_it_means_and_nobody_else() {
+    over(60, &(prop::collection::vec(labels(), 1..6), selector(), names()), |(fleet, selector, names)| {
         let mut world = World::begin("2026-11-23T10:00:00+01:00");
         let mut hosts = BTreeMap::new();
         for (number, labels) in fleet.iter().enumerate() {
@@ -50,12 +56,22 @@ fn a_run_covers_whom_its_selector_means_and_nobody_else() {
             world.join(&name, &pairs);
             hosts.insert(name.parse().unwrap(), labels.clone());
         }
-        let meant = meant(&selector, &hosts);
+        let mut meant = meant(&selector, &hosts);
+        let mut left_out = BTreeSet::new();
+        let chosen = match names {
+            None => selector.into(),
+            Some(names) => {
+                left_out = names.difference(&meant).cloned().collect();
+                meant.retain(|host| names.contains(host));
+                Hosts::named(selector, names)
+            }
+        };
         let records = world.records.len();
-        let run = world.a_run("exec", selector, serde_json::json!({ "argv": ["/bin/true"] }));
+        let run = world.a_run("exec", chosen, serde_json::json!({ "argv": ["/bin/true"] }));
         match world.run_by("ann", run) {
-            Ok(Reply::Plan { targets, .. }) => {
+            Ok(Reply::Plan { targets, missing, .. }) => {
                 assert_eq!(targets as usize, meant.len());
+                assert_eq!(missing.into_iter().collect::<BTreeSet<_>>(), left_out, "who is left out is told");
                 assert!(!meant.is_empty());
             }
             Ok(other) => panic!("{other:?} is no plan"),

@@ -7,8 +7,10 @@ use quell_engine::{
 };
 use quell_model::{
     name::FullName,
-    selector::Selector,
-    trust::{approvals::Signed, run::Run},
+    trust::{
+        approvals::Signed,
+        run::{Hosts, Run},
+    },
 };
 
 use super::{World, canonical, shop, signing};
@@ -48,7 +50,7 @@ impl World {
     }
 
     /// A person's run of an action, to be signed; its identifier is new.
-    pub fn a_run(&mut self, action: &str, hosts: Selector, with: serde_json::Value) -> Run {
+    pub fn a_run(&mut self, action: &str, hosts: impl Into<Hosts>, with: serde_json::Value) -> Run {
         self.count += 1;
         let serde_json::Value::Object(with) = with else {
             return Run::new(format!("run-{}", self.count), action.to_owned(), serde_json::Map::new(), hosts);

@@ -9,7 +9,11 @@ use super::{
     Malformed,
     document::{self, rule},
 };
-use crate::{digest::Digest, selector::Selector};
+pub use hosts::Hosts;
+
+use crate::digest::Digest;
+
+mod hosts;
 
 /// Its kind, as documents write it.
 pub(super) const KIND: &str = "Run";
@@ -32,9 +36,8 @@ pub struct Run {
     pub action: String,
     /// Its parameters.
     pub with: Map<String, Value>,
-    /// On which hosts, as manifests write it: `"all"` or `{"matchLabels": {…}}`.
-    #[serde(with = "hosts")]
-    pub hosts: Selector,
+    /// On which hosts.
+    pub hosts: Hosts,
     /// Sizes of the waves; the last repeats.
     pub waves: Vec<u32>,
     /// How long the step may take, milliseconds.
@@ -47,14 +50,14 @@ pub struct Run {
 
 impl Run {
     /// An order for a step of an action, in waves of 1, 2 and 4 and with five minutes' time.
-    pub fn new(id: String, action: String, with: Map<String, Value>, hosts: Selector) -> Self {
+    pub fn new(id: String, action: String, with: Map<String, Value>, hosts: impl Into<Hosts>) -> Self {
         Self {
             api_version: API_VERSION.to_owned(),
             kind: KIND.to_owned(),
             id,
             action,
             with,
-            hosts,
+            hosts: hosts.into(),
             waves: vec![1, 2, 4],
             timeout_ms: 300_000,
             dry_run: false,
@@ -102,7 +105,9 @@ impl Run {
         rule(self.kind == KIND, &|| format!("`kind` is {KIND}"))?;
         rule(is_id(&self.id), &|| format!("{:?} is not an identifier: 1 to 64 of letters, digits and -", self.id))?;
         rule(!self.action.is_empty(), &|| "it names no action".to_owned())?;
-        rule(self.hosts != Selector::Nobody, &|| "`hosts` chooses nobody: name labels, or write \"all\"".to_owned())?;
+        rule(!self.hosts.is_nobody(), &|| {
+            "`hosts` chooses nobody: say labels or names, or write \"all\"".to_owned()
+        })?;
         rule(!self.waves.is_empty() && !self.waves.contains(&0), &|| "`waves` are sizes from 1".to_owned())?;
         let timeout = self.timeout();
         rule(!timeout.is_zero() && timeout <= LONGEST, &|| "`timeoutMs` is more than 0 and at most a day".to_owned())
@@ -112,42 +117,4 @@ impl Run {
 /// Whether a text can identify an order.
 pub(super) fn is_id(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-}
-
-/// A selector as manifests write it.
-mod hosts {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
-
-    use crate::selector::{Labels, Selector};
-
-    #[derive(Serialize, Deserialize)]
-    #[serde(untagged)]
-    enum Written {
-        Word(String),
-        Match(Match),
-    }
-
-    #[derive(Serialize, Deserialize)]
-    #[serde(rename_all = "camelCase", deny_unknown_fields)]
-    struct Match {
-        match_labels: Labels,
-    }
-
-    pub(super) fn serialize<S: Serializer>(selector: &Selector, serializer: S) -> Result<S::Ok, S::Error> {
-        let matching = |labels: &Labels| Written::Match(Match { match_labels: labels.clone() });
-        match selector {
-            Selector::All => Written::Word("all".to_owned()),
-            Selector::Labels(labels) => matching(labels),
-            Selector::Nobody => matching(&Labels::new()),
-        }
-        .serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Selector, D::Error> {
-        match Written::deserialize(deserializer)? {
-            Written::Word(word) if word == "all" => Ok(Selector::All),
-            Written::Word(word) => Err(D::Error::custom(format!("{word:?} is no choice of hosts"))),
-            Written::Match(matching) => Ok(Selector::labels(matching.match_labels)),
-        }
-    }
 }

@@ -3,7 +3,9 @@
 use quell_model::{
     name::Target,
     selector::Selector,
-    trust::{Denied, Known, NAMESPACE_OBSERVE, NAMESPACE_POLICY, authorize::Mandate, authorize_knowing},
+    trust::{
+        Denied, Known, NAMESPACE_OBSERVE, NAMESPACE_POLICY, authorize::Mandate, authorize_knowing, run::Hosts,
+    },
     value::Value,
 };
 use serde_json::json;
@@ -318,7 +320,7 @@ fn a_persons_order_is_signed_like_a_policy() {
     assert_eq!((warrant.one_shot.as_deref(), warrant.set_version), (Some("019a-7"), 0));
     assert!(warrant.cooldown.is_zero() && warrant.calendars.is_empty());
     assert!(matches!(&warrant.mandate, Mandate::Run(run) if run.id == "019a-7"));
-    Case::order(|run| run.hosts = Selector::All).authorize().unwrap();
+    Case::order(|run| run.hosts = Selector::All.into()).authorize().unwrap();
     let mut unsigned = Case::order(|_| {});
     unsigned.signed_by = vec![(eve(), NAMESPACE_POLICY)];
     denied!(unsigned.authorize(), Denied::Signatures(_));
@@ -338,8 +340,14 @@ fn a_persons_order_says_what_and_where() {
         denied!(Case::order(change).authorize(), Denied::NotSigned { .. });
     }
     Case { dry_run: true, ..Case::order(|run| run.dry_run = true) }.authorize().unwrap();
-    let elsewhere = Case::order(|run| run.hosts = Selector::labels(labels("role=db")));
-    denied!(elsewhere.authorize(), Denied::OutOfScope { .. });
+    let web = || Selector::labels(labels("role=web"));
+    let named = |selector, name: &str| Hosts::named(selector, [name.parse().unwrap()].into());
+    Case::order(|run| run.hosts = named(web(), "web1")).authorize().unwrap();
+    Case::order(|run| run.hosts = named(Selector::All, "web1")).authorize().unwrap();
+    let db = Selector::labels(labels("role=db"));
+    for elsewhere in [db.clone().into(), named(web(), "web2"), named(Selector::All, "web2"), named(db, "web1")] {
+        denied!(Case::order(|run| run.hosts = elsewhere).authorize(), Denied::OutOfScope { .. });
+    }
     let mut second = Case::order(|_| {});
     second.plan.steps[0].step = 1;
     second.step = 1;

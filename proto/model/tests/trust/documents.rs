@@ -40,7 +40,7 @@ fn an_order_writes_its_hosts_as_manifests_do() {
     );
     let labels = run.canonical().replace("\"all\"", r#"{"matchLabels":{"role":"web"}}"#);
     let parsed = Run::parse(labels.as_bytes()).unwrap();
-    assert_eq!(parsed.hosts, Selector::labels([("role".to_owned(), "web".to_owned())].into()));
+    assert_eq!(parsed.hosts, Selector::labels([("role".to_owned(), "web".to_owned())].into()).into());
     assert_eq!(parsed.canonical(), labels);
 }
 
@@ -53,6 +53,7 @@ fn an_order_keeps_its_rules() {
         ("\"all\"", r#"{"matchLabels":{}}"#),
         ("\"all\"", "{}"),
         ("\"all\"", r#"{"matchLabels":{"a":"b"},"pick":1}"#),
+        ("\"all\"", r#"{"matchLabels":{"a":"b"},"names":[]}"#),
         ("quell/v1", "quell/v2"),
         ("\"Run\"", "\"Policy\""),
         ("\"id\":\"a\"", "\"id\":\"\""),

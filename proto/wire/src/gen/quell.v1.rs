@@ -1656,6 +1656,9 @@ pub struct RunResponse {
     /// Number of hosts resolved.
     #[prost(uint32, tag = "3")]
     pub targets: u32,
+    /// Hosts that the Run names and that the plan leaves out: they are not enrolled, or their labels are others.
+    #[prost(string, repeated, tag = "4")]
+    pub missing: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]

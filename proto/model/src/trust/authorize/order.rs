@@ -28,12 +28,9 @@ pub(super) fn grant(case: &Case<'_>, evidence: &Evidence, digest: Digest) -> Res
         return Err(not_signed("it changes nothing"));
     }
     let (host, labels) = (case.belief.host, case.belief.labels);
-    if !run.hosts.matches(labels) {
-        return Err(Denied::OutOfScope {
-            host: host.clone(),
-            name,
-            why: "its own labels are not those of `hosts`".to_owned(),
-        });
+    if !run.hosts.include(host, labels) {
+        let why = "`hosts` does not mean it, by its own name and labels".to_owned();
+        return Err(Denied::OutOfScope { host: host.clone(), name, why });
     }
     case.check_authority(&name)?;
     Ok(Granted {
