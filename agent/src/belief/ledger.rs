@@ -167,6 +167,16 @@ impl Step<'_> {
             Mandate::Run(_) => None,
         }
     }
+
+    /// Whether it is of a later rung than an act of its policy: the rungs of a ladder, one after the other, are one remedy.
+    fn climbs_on_from(&self, act: &Act) -> bool {
+        match &self.warrant.mandate {
+            Mandate::Policy { policy, rung } => {
+                policy.ladder.iter().take(*rung).any(|earlier| earlier.name == act.rung)
+            }
+            Mandate::Run(_) => false,
+        }
+    }
 }
 
 impl Ledger {
@@ -220,7 +230,7 @@ impl Ledger {
     fn check_cooldown(&self, step: &Step<'_>, now: Timestamp) -> Result<(), Held> {
         let Some(policy) = step.policy() else { return Ok(()) };
         let target = &step.warrant.target;
-        let others = self.of(policy, target).filter(|act| act.plan != step.plan);
+        let others = self.of(policy, target).filter(|act| act.plan != step.plan && !step.climbs_on_from(act));
         let Some(last) = others.map(|act| act.at).max() else { return Ok(()) };
         let until = later(last, step.warrant.cooldown);
         if now >= until {

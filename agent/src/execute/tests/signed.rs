@@ -197,6 +197,21 @@ async fn a_cool_down_holds_other_plans_and_spares_recovery_and_dry_runs() {
 }
 
 #[tokio::test]
+async fn a_cool_down_lets_the_ladder_be_climbed_and_no_rung_be_taken_again() {
+    let mut shop = Shop::new().await;
+    let first = shop.order("first", "plain");
+    shop.succeeds(first).await;
+    let mut shop = shop.restart().await;
+    let next = shop.order("next", "careful").approved(&OFFICE.noor, "quell-approval.compliance");
+    shop.succeeds(next).await;
+    for rung in ["plain", "careful"] {
+        let again = shop.order("again", rung).approved(&OFFICE.noor, "quell-approval.compliance");
+        shop.refuses(again, "its cool-down lasts until").await;
+    }
+    assert_eq!(shop.marks(), 2);
+}
+
+#[tokio::test]
 async fn a_closed_calendar_holds_what_starts_and_spares_recovery() {
     let today = TimeZone::UTC.to_datetime(Timestamp::now()).weekday();
     let other = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
