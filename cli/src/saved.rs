@@ -274,8 +274,7 @@ mod tests {
         assert!(Signed::open(&path).unwrap_err().to_string().contains("none of what --save writes"));
         std::fs::remove_file(&path).unwrap();
         Signed::new(run()).save(&path).unwrap();
-        let other =
-            Run::new("a-1".to_owned(), "service.restart".to_owned(), serde_json::Map::new(), Selector::All);
+        let other = Run::new("a-1".to_owned(), "service.restart".to_owned(), serde_json::Map::new(), Selector::All);
         std::fs::write(beside(&path, ".run"), other.canonical()).unwrap();
         assert!(Signed::open(&path).unwrap_err().to_string().contains("is not the run"));
     }

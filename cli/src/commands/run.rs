@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use jiff::Timestamp;
 use quell_model::{
     name::HostName,
@@ -36,12 +36,13 @@ const POLL: Duration = Duration::from_millis(500);
 
 /// What is run.
 #[derive(Debug, Clone, Args)]
+#[command(group(ArgGroup::new("hosts").required(true).multiple(true).args(["selector", "host", "again"])))]
 pub struct Arguments {
     /// The action: service.restart, log.rotate, dns.failover, exec.
     #[arg(value_name = "ACTION")]
     pub action: String,
     /// On the hosts with all of these labels; "all" is every host.
-    #[arg(short = 'l', long, value_name = "KEY=VALUE,…", required_unless_present_any = ["host", "again"])]
+    #[arg(short = 'l', long, value_name = "KEY=VALUE,…")]
     pub selector: Option<String>,
     /// On these hosts; with -l, on those of them that have its labels.
     #[arg(long, value_name = "HOST,…", value_delimiter = ',', conflicts_with = "again")]

@@ -170,7 +170,10 @@ mod tests {
     fn nobody_is_an_error_and_never_everybody() {
         let all_well = plan("succeeded", &[("web1", "succeeded")]);
         let error = Again::of(&all_well, &[]).unwrap_err();
-        assert!(matches!(&error, Error::NotFound(text) if text.contains("no host of plan-7 ended refused, failed")), "{error}");
+        assert!(
+            matches!(&error, Error::NotFound(text) if text.contains("no host of plan-7 ended refused, failed")),
+            "{error}"
+        );
         let doubtful = Again::of(&plan("failed", &[("web1", "unknown")]), &[]).unwrap_err();
         assert!(doubtful.to_string().contains("--outcome unknown"), "{doubtful}");
         let running = Again::of(&plan("running", &[("web1", "failed"), ("web2", "sent")]), &[]).unwrap_err();

@@ -105,9 +105,7 @@ impl Run {
         rule(self.kind == KIND, &|| format!("`kind` is {KIND}"))?;
         rule(is_id(&self.id), &|| format!("{:?} is not an identifier: 1 to 64 of letters, digits and -", self.id))?;
         rule(!self.action.is_empty(), &|| "it names no action".to_owned())?;
-        rule(!self.hosts.is_nobody(), &|| {
-            "`hosts` chooses nobody: say labels or names, or write \"all\"".to_owned()
-        })?;
+        rule(!self.hosts.is_nobody(), &|| "`hosts` chooses nobody: say labels or names, or write \"all\"".to_owned())?;
         rule(!self.waves.is_empty() && !self.waves.contains(&0), &|| "`waves` are sizes from 1".to_owned())?;
         let timeout = self.timeout();
         rule(!timeout.is_zero() && timeout <= LONGEST, &|| "`timeoutMs` is more than 0 and at most a day".to_owned())

@@ -3,9 +3,7 @@
 use quell_model::{
     name::Target,
     selector::Selector,
-    trust::{
-        Denied, Known, NAMESPACE_OBSERVE, NAMESPACE_POLICY, authorize::Mandate, authorize_knowing, run::Hosts,
-    },
+    trust::{Denied, Known, NAMESPACE_OBSERVE, NAMESPACE_POLICY, authorize::Mandate, authorize_knowing, run::Hosts},
     value::Value,
 };
 use serde_json::json;
