@@ -1,6 +1,5 @@
 //! A ladder of two rungs on one host, with real processes: the second is tried at once when the first did not help,
 //! although the policy's cool-down has only begun; and then no rung a second time.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::{fs, time::Duration};
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use quell_engine::state::HostState;
-use quell_model::{digest::Digest, preview::Item, trust::run::Run};
+use quell_model::{digest::Digest, preview::Item, selector::Selector, trust::run::Run};
 use quell_wire::{
     PROTOCOL,
     v1::{
@@ -353,7 +353,7 @@ async fn an_order_reaches_its_agent_comes_again_after_a_break_and_ends_once() {
     let mut agent = FakeAgent::welcomed(&identity).await;
     until("connected", || controller.decider.state().hosts["planthost1"].state == HostState::Online).await;
     let with = serde_json::json!({ "argv": ["/bin/true"] }).as_object().unwrap().clone();
-    let hosts = "role=orders".parse().unwrap();
+    let hosts: Selector = "role=orders".parse().unwrap();
     let request = controller.signed(&Run::new("r-1".to_owned(), "exec".to_owned(), with, hosts));
     let mut operator = controller.operator().await;
     let plan = operator.run(request.clone()).await.unwrap().into_inner();
