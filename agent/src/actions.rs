@@ -38,7 +38,7 @@ pub fn of(parameters: Parameters) -> Box<dyn Action> {
         Parameters::ServiceRestart(restart) => Box::new(service_restart::Restart(restart)),
         Parameters::LogRotate(rotate) => Box::new(log_rotate::Rotation(rotate)),
         Parameters::DiskReclaim(reclaim) => Box::new(disk_reclaim::Reclaim(reclaim)),
-        Parameters::DnsFailover(failover) => Box::new(dns_failover::Failover(failover)),
+        Parameters::DnsFailover(failover) => Box::new(dns_failover::Failover::new(failover)),
         Parameters::Exec(exec) => Box::new(exec::Run(exec)),
     }
 }

@@ -4,12 +4,15 @@
 //! allows nothing. It is read once, when the agent starts; an unknown key, a path that is not absolute or a file that
 //! others may write to is an error, never something to guess about.
 
+mod dns;
+
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
     time::Duration,
 };
 
+pub use dns::{Algorithm, DnsRecord};
 pub use quell_model::action::ManagerKind;
 use quell_model::{name, network::Network};
 use serde::Deserialize;
@@ -32,6 +35,9 @@ pub struct Config {
     /// Directories that are judged like mounts.
     #[serde(default, rename = "mount")]
     pub mounts: Vec<Mount>,
+    /// Records that `dns.failover` may update.
+    #[serde(default, rename = "dns")]
+    pub records: Vec<DnsRecord>,
 }
 
 /// The allow-list: an empty list allows nothing.
@@ -210,6 +216,7 @@ impl Config {
         for path in &self.allow.programs {
             absolute("allow.programs", path)?;
         }
+        dns::check(&self.records, absolute)?;
         let mut names = BTreeSet::new();
         for service in &self.services {
             service.check().map_err(|message| format!("service {:?}: {message}", service.name))?;

@@ -6,6 +6,7 @@ pub mod belief;
 pub mod clock;
 pub mod config;
 pub mod data_dir;
+mod dns;
 pub mod execute;
 pub mod facts;
 pub mod files;

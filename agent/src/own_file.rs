@@ -30,6 +30,12 @@ pub enum Error {
         /// The user that should own it.
         owner: u32,
     },
+    /// Somebody else could read what is secret.
+    #[error("{path} holds a secret, and others than its owner can read it; run: chmod 600 {path}")]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+    },
     /// Nobody wrote that by hand.
     #[error("{path} is larger than {MAXIMUM_BYTES} bytes: put the right file there")]
     TooLarge {
@@ -51,16 +57,31 @@ pub enum Error {
 /// # Errors
 /// It cannot be read, is no text, is too large, or could have been written by others.
 pub fn read(path: &Path) -> Result<Option<String>, Error> {
+    match std::fs::File::open(path) {
+        Ok(file) => text(path, file, false).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::Read { path: path.to_owned(), source }),
+    }
+}
+
+/// Reads a secret that lies in such a file, which has to be there.
+///
+/// # Errors
+/// As for [`read`]; others than its owner can read it; or it is missing.
+pub fn read_secret(path: &Path) -> Result<String, Error> {
+    let file = std::fs::File::open(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    text(path, file, true)
+}
+
+fn text(path: &Path, mut file: std::fs::File, secret: bool) -> Result<String, Error> {
     let failed = |source| Error::Read { path: path.to_owned(), source };
-    let mut file = match std::fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
-    };
     let metadata = file.metadata().map_err(failed)?;
     let own = rustix::process::geteuid().as_raw();
     if metadata.mode() & 0o022 != 0 || (metadata.uid() != own && metadata.uid() != 0) {
         return Err(Error::Writable { path: path.to_owned(), owner: own });
+    }
+    if secret && metadata.mode() & 0o044 != 0 {
+        return Err(Error::Exposed { path: path.to_owned() });
     }
     if metadata.len() > MAXIMUM_BYTES {
         return Err(Error::TooLarge { path: path.to_owned() });
@@ -68,7 +89,7 @@ pub fn read(path: &Path) -> Result<Option<String>, Error> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(failed)?;
     let text = String::from_utf8(bytes);
-    text.map(Some).map_err(|error| Error::NotText { path: path.to_owned(), byte: error.utf8_error().valid_up_to() })
+    text.map_err(|error| Error::NotText { path: path.to_owned(), byte: error.utf8_error().valid_up_to() })
 }
 
 /// Line and column, from 1, of a byte of a text.

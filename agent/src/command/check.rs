@@ -6,7 +6,7 @@ use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use quell_agent::{
-    actions, belief::Beliefs, config::Config, data_dir::DataDir, hold::HoldFile, legal_hold::LegalHoldFile,
+    actions, belief::Beliefs, config::Config, data_dir::DataDir, hold::HoldFile, legal_hold::LegalHoldFile, own_file,
 };
 use quell_link::client::{AgentIdentity, connect_agent};
 
@@ -92,6 +92,13 @@ fn show(config: &Config, path: &Path, worst: &mut u8) {
     allow.environment.iter().for_each(|name| say(format_args!("environment  {name}")));
     for service in &config.services {
         say(format_args!("defined      {} (by {:?})", service.name, service.manager));
+    }
+    for record in &config.records {
+        let (name, zone, server) = (&record.record, &record.zone, record.server);
+        say(format_args!("dns          {name} of {zone} at {server}, with the key {}", record.key));
+        if let Err(error) = own_file::read_secret(&record.secret_file) {
+            fault(worst, USAGE, error);
+        }
     }
     for mount in &config.mounts {
         say(format_args!("mount        {} of {} bytes", mount.path.display(), mount.capacity));

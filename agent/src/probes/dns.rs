@@ -13,16 +13,13 @@ use std::{
 
 use hickory_proto::{
     op::{Message, MessageType, Query, ResponseCode},
-    rr::{Name, RData, RecordType},
+    rr::{RData, RecordType},
 };
 use quell_model::{
     probe::{ProbeKind, ProbeSpec, Reach},
     value::Fields,
 };
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpStream, UdpSocket},
-};
+use tokio::net::{TcpStream, UdpSocket};
 
 use super::{Attempt, Boxed, Built, Context, Kind, Probe, address::permit, pattern::captured};
 use crate::config::Config;
@@ -55,8 +52,7 @@ impl Dns {
         reach: Option<&Reach>,
         config: &Arc<Config>,
     ) -> Result<Self, String> {
-        let mut asked = Name::from_utf8(name).map_err(|error| format!("{name:?} is not a DNS name: {error}"))?;
-        asked.set_fqdn(true);
+        let asked = crate::dns::name(name)?;
         let record: RecordType =
             record.to_ascii_uppercase().parse().map_err(|_| format!("{record:?} is not a DNS record type"))?;
         let reach = match reach {
@@ -112,10 +108,7 @@ impl Dns {
 
     async fn ask_tcp(&self, message: &Message, bytes: &[u8]) -> io::Result<Message> {
         let mut stream = TcpStream::connect(self.server).await?;
-        let length = u16::try_from(bytes.len()).map_err(io::Error::other)?;
-        stream.write_all(&[&length.to_be_bytes(), bytes].concat()).await?;
-        let mut buffer = vec![0; usize::from(stream.read_u16().await?)];
-        stream.read_exact(&mut buffer).await?;
+        let buffer = crate::dns::exchange(&mut stream, bytes).await?;
         self.accept(message, &buffer).ok_or_else(|| io::Error::other("what came is not the answer to the query"))
     }
 

@@ -2,6 +2,7 @@
 //!
 //! A value of these types has been parsed: unit names, host names and paths are what they say, and no path leads up.
 
+mod failover;
 mod reclaim;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
@@ -20,6 +21,7 @@ use crate::{
     },
     name, unit,
 };
+pub use failover::{DnsData, DnsFailover, DnsProcess, DnsProvider, DnsTool, DnsUpdate};
 pub use reclaim::DiskReclaim;
 
 /// Most of a program's output that an outcome carries, bytes.
@@ -70,7 +72,7 @@ pub static ACTIONS: &[Action] = &[
     Action {
         name: "dns.failover",
         about: "Makes another DNS server the active one, if the old one still is.",
-        fields: DNS_FAILOVER,
+        fields: failover::FIELDS,
         lists_objects: false,
     },
     Action { name: "exec", about: "Runs a program; never a shell.", fields: EXEC, lists_objects: false },
@@ -104,29 +106,6 @@ const AFTER: &[Field] = &[
     optional("signal", Shape::Choice(&["HUP", "USR1", "USR2"]), "A signal, with `service`,"),
     optional("service", Shape::Text, "to the main process of this service;"),
     optional("argv", Shape::List(&Shape::Text), "or a program that is run."),
-];
-
-const DNS_FAILOVER: &[Field] = &[
-    default("provider", Shape::Choice(&["command"]), "command", "Through what."),
-    required("tool", Shape::List(&Shape::Text), "The tool by its absolute path, and its first arguments."),
-    required(
-        "from",
-        Shape::Text,
-        "The server that has to be the active one, else nothing is done; in a policy a `$(value)`.",
-    ),
-    required("to", Shape::Text, "The server that becomes the active one; in a policy a `$(value)`."),
-    optional("servers", Shape::List(&Shape::Text), "All servers that there are; any other name is refused."),
-    optional(
-        "process",
-        Shape::Object(DNS_PROCESS),
-        "How the DNS process of `from` is known to be dead before anything is forced; without it nothing is.",
-    ),
-];
-
-const DNS_PROCESS: &[Field] = &[
-    optional("service", Shape::Text, "This service of the host that runs the tool has no process,"),
-    optional("pidFile", Shape::Path, "or the process that this file names is gone,"),
-    optional("argv", Shape::List(&Shape::Text), "or this program exits with 0, which it does only then."),
 ];
 
 const EXEC: &[Field] = &[
@@ -239,32 +218,6 @@ pub enum Signal {
     Usr2,
 }
 
-/// Parameters of `dns.failover`, provider `command`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DnsFailover {
-    /// The tool and its first arguments; never empty.
-    pub tool: Vec<String>,
-    /// The server that has to be active: the compare of the compare-and-set.
-    pub from: String,
-    /// The server that becomes active; never the same.
-    pub to: String,
-    /// All servers that there are: `from` and `to` are among them; empty: not said.
-    pub servers: Vec<String>,
-    /// How the DNS process is known to be dead; absent: it is not, and nothing is forced.
-    pub process: Option<DnsProcess>,
-}
-
-/// How a DNS process is known to be dead.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DnsProcess {
-    /// A service of the host that runs the tool: it has no process.
-    Service(String),
-    /// A file that holds the number of a process: that process is gone. A missing file confirms nothing.
-    PidFile(PathBuf),
-    /// A program that exits with 0 only when it is dead.
-    Run(Vec<String>),
-}
-
 /// Parameters of `exec`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exec {
@@ -317,7 +270,7 @@ pub(crate) fn read(action: &str, with: &Node, path: &str, report: &Report) -> Op
         "service.restart" => service_restart(&object).map(Parameters::ServiceRestart),
         "log.rotate" => log_rotate(&object).map(Parameters::LogRotate),
         "disk.reclaim" => reclaim::read(&object).map(Parameters::DiskReclaim),
-        "dns.failover" => dns_failover(&object).map(Parameters::DnsFailover),
+        "dns.failover" => failover::read(&object).map(Parameters::DnsFailover),
         _ => exec(&object).map(Parameters::Exec),
     }
 }
@@ -374,36 +327,6 @@ fn after(object: &Object<'_>) -> Option<After> {
             object.report.fault(object.place, message);
             None
         }
-    }
-}
-
-fn dns_failover(object: &Object<'_>) -> Option<DnsFailover> {
-    object.parsed("provider", |text| one_of(text, &["command"]).map(drop));
-    let tool = program(object, "tool");
-    let process = object.object("process").and_then(|process| dns_process(&process));
-    let (from, to) = (object.parsed("from", name::server), object.parsed("to", name::server));
-    let servers = object.list("servers", name::server);
-    let (from, to) = (from?, to?);
-    if from == to {
-        object.report.fault(
-            object.place_of("to"),
-            format!("`from` and `to` are both {from:?}: there is nothing to fail over to"),
-        );
-    }
-    for (field, server) in [("from", &from), ("to", &to)] {
-        if object.has("servers") && !servers.contains(server) {
-            let message = format!("`{field}` is {server:?}, which is not one of the servers {}", servers.join(", "));
-            object.report.fault(object.place_of(field), message);
-        }
-    }
-    Some(DnsFailover { tool: tool?, from, to, servers, process })
-}
-
-fn dns_process(object: &Object<'_>) -> Option<DnsProcess> {
-    match object.exactly_one(&["service", "pidFile", "argv"])? {
-        "service" => object.parsed("service", name::unit).map(DnsProcess::Service),
-        "pidFile" => object.parsed("pidFile", file).map(DnsProcess::PidFile),
-        _ => program(object, "argv").map(DnsProcess::Run),
     }
 }
 

@@ -1,6 +1,12 @@
 //! Names of things, each a type of its own, with one grammar each that is checked when it is parsed.
 
-use std::{fmt, marker::PhantomData, str::FromStr, sync::Arc};
+use std::{
+    fmt,
+    marker::PhantomData,
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+    sync::Arc,
+};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -323,6 +329,28 @@ pub fn domain(text: &str) -> Result<String, Invalid> {
                 && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
         });
     checked(text, good, "domain name", "labels of letters, digits, - and _, joined by dots")
+}
+
+/// Reads a domain name and writes it in one way: in lower case, without the dot at its end.
+///
+/// # Errors
+/// The text is not such a name.
+pub fn canonical_domain(text: &str) -> Result<String, Invalid> {
+    domain(text).map(|name| name.strip_suffix('.').unwrap_or(&name).to_ascii_lowercase())
+}
+
+/// Reads the address of a name server: `192.0.2.1`, `192.0.2.1:5353`, `[2001:db8::1]:53`; without a port it is 53.
+///
+/// # Errors
+/// The text is not of this form; a name is none, for it would have to be resolved while DNS is down.
+pub fn name_server(text: &str) -> Result<SocketAddr, Invalid> {
+    let alone = || text.parse().map(|address: IpAddr| SocketAddr::new(address, 53));
+    let found = text.parse().or_else(|_| alone()).ok().filter(|address: &SocketAddr| address.port() > 0);
+    found.ok_or_else(|| Invalid {
+        kind: "name server's address",
+        text: text.to_owned(),
+        rule: "an IP address, perhaps with a port: 192.0.2.1, 192.0.2.1:5353, [2001:db8::1]:53",
+    })
 }
 
 /// Reads a regular expression, compiled once within [`crate::probe::PATTERN_SIZE_LIMIT`] to see that it can be.

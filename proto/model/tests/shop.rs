@@ -127,3 +127,31 @@ fn the_table_of_settings_is_true() {
     let table = guide.split("## Settings").nth(1).unwrap();
     assert_eq!(table.matches("\n| `").count(), settings.len(), "docs/policies.md has settings that are no more");
 }
+
+#[test]
+fn the_failover_by_an_update_in_the_comments_is_a_policy() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/policies/dns.yaml");
+    let text = std::fs::read_to_string(path).unwrap();
+    // As a person edits it: what the other lines stand for goes, and they lose their mark.
+    let (mut kept, mut goes) = (Vec::new(), false);
+    for line in text.lines() {
+        goes = match line.trim() {
+            "tool:" | "with:" => true,
+            marked if marked.starts_with("#| ") => false,
+            _ => goes,
+        };
+        if !goes && !line.contains("active: { is: probe.tool.active") {
+            kept.push(line.replacen("#| ", "", 1));
+        }
+    }
+    let edited = kept.join("\n");
+    assert!(!edited.contains("${dnsTool:") && edited.contains("provider: rfc2136"), "{edited}");
+    let fill = |file: File| {
+        let text = if file.name == "dns.yaml" { &edited } else { &file.text };
+        File { text: manifest::fill(&file.name, text, &BTreeMap::new()).unwrap(), name: file.name }
+    };
+    let files: Vec<File> = files().into_iter().map(fill).collect();
+    let parsed = manifest::parse(&files).unwrap_or_else(|errors| panic!("{errors:#?}"));
+    let step = &policy(&parsed, "dns-failover").ladder[1].steps[0];
+    assert_eq!((&step.with["provider"], &step.with["key"]), (&"rfc2136".into(), &"failover".into()));
+}
