@@ -106,6 +106,13 @@ pub fn hello(message: v1::Hello, connection: u64) -> Result<Hello, Invalid> {
         dropped: message.spool_dropped,
         trust_version: message.trust_version,
         label_version: message.label_version,
+        // Only people are told of these: what is no name of a set, or is too much, is no reason to turn a host away.
+        set_versions: message
+            .set_versions
+            .into_iter()
+            .filter_map(|(name, version)| Some((name.parse().ok()?, version)))
+            .take(ITEMS)
+            .collect(),
         instance: cut(message.instance, NAME_BYTES),
     })
 }

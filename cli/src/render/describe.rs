@@ -11,7 +11,7 @@ use crate::exact;
 
 use super::{
     page::{Page, pairs},
-    rows::{full_name, origin, progress},
+    rows::{full_name, newer, origin, progress},
     status::held,
     time::{clock, full},
 };
@@ -47,6 +47,16 @@ fn host(page: &mut Page, view: &HostView, now: Timestamp) {
         .value("certificate", &maybe(view.certificate_expires.as_deref(), now))
         .value("samples", &format!("{} taken in, {} dropped by the agent", view.samples, view.dropped_samples))
         .value("probes", &view.probes.to_string());
+    if !view.newer.is_empty() {
+        page.heading("says that it has seen newer than is here");
+        for line in newer(view) {
+            page.line(&line);
+        }
+        page.line(
+            "After a restore from an older backup: `quell trust give-back`, then `quell apply --prune`, with the",
+        )
+        .line("profile that has seen the newest. If nothing was restored, what the host says is not true.");
+    }
     if !view.facts.is_empty() {
         page.heading("facts");
         for (name, value) in &view.facts {

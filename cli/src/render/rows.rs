@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use quell_wire::v1::{
-    AlertView, GetResponse, HoldView, HostView, IncidentView, ManifestView, OperatorView, PlanView, PolicyView,
-    TokenView, WindowView,
+    AlertView, GetResponse, HoldView, HostView, IncidentView, ManifestView, NewerView, OperatorView, PlanView,
+    PolicyView, TokenView, WindowView,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -87,7 +87,7 @@ pub fn full_name(namespace: &str, name: &str) -> String {
 impl Row for HostView {
     const HEADINGS: (&'static [&'static str], &'static [&'static str]) = (
         &["NAME", "STATE", "SEEN", "VERSION", "LABELS"],
-        &["SAMPLES", "DROPPED", "PROBES", "CERTIFICATE ENDS", "HELD"],
+        &["SAMPLES", "DROPPED", "PROBES", "CERTIFICATE ENDS", "HELD", "SAYS IT HAS SEEN"],
     );
 
     fn name(&self) -> String {
@@ -106,8 +106,15 @@ impl Row for HostView {
             self.probes.to_string(),
             relative_or_dash(self.certificate_expires.as_deref(), now),
             self.held.clone().unwrap_or_default(),
+            newer(self).join("; "),
         ]
     }
+}
+
+/// What a host says that it has seen and the controller does not hold.
+pub fn newer(host: &HostView) -> Vec<String> {
+    let words = |newer: &NewerView| format!("version {} of {}; here it is {}", newer.seen, newer.what, newer.here);
+    host.newer.iter().map(words).collect()
 }
 
 impl Row for PolicyView {

@@ -12,7 +12,7 @@ use quell_model::{
     name::{FullName, HostName, Target},
     probe::ProbeKey,
     selector::{Labels, Selector},
-    trust::{approvals::Signed, run::Run, set::SignedSet},
+    trust::{SetName, approvals::Signed, run::Run, set::SignedSet},
     value::{Fields, Value},
 };
 use serde::{Deserialize, Serialize};
@@ -142,6 +142,8 @@ pub struct Hello {
     pub trust_version: u64,
     /// Version of the signed change of its labels that it took in last; 0: none.
     pub label_version: u64,
+    /// The newest version of each signed set that it has seen, as it says.
+    pub set_versions: BTreeMap<SetName, u64>,
 }
 
 /// One sample of one probe, whole (the session has undone the delta).

@@ -15,7 +15,7 @@ use crate::{
     host,
     id::CommandId,
     input::{Hello, Sample},
-    ledger,
+    ledger, newer,
     plan::{preview, rollout, stop},
     state::{AlertState, CommandRow, CommandState, HostRow, HostState, Outcome, OutcomeKind, PlanState},
     trust,
@@ -27,7 +27,7 @@ use crate::{
 pub(crate) fn connected(turn: &mut Turn<'_>, name: &HostName, hello: &Hello) {
     let Some(row) = turn.state().hosts.get(name).cloned().filter(|row| is_enrolled(row)) else { return };
     let was_lost = row.state == HostState::Lost;
-    let now = turn.now;
+    let (now, seen_newer) = (turn.now, newer::newer_sets(turn.state(), hello));
     turn.draft.change_meta(|meta| meta.fence = meta.fence.max(hello.fence));
     turn.draft.change::<HostRow>(name, |row| {
         if row.state != HostState::Online {
@@ -39,6 +39,7 @@ pub(crate) fn connected(turn: &mut Turn<'_>, name: &HostName, hello: &Hello) {
         row.facts.clone_from(&hello.facts);
         row.instance.clone_from(&hello.instance);
         row.trust_version = hello.trust_version;
+        row.seen_newer = seen_newer;
     });
     let what = if was_lost { "is back" } else { "is connected" };
     turn.record(
@@ -50,6 +51,7 @@ pub(crate) fn connected(turn: &mut Turn<'_>, name: &HostName, hello: &Hello) {
         .id("host", name)
         .data(serde_json::json!({ "dropped": hello.dropped })),
     );
+    newer::note(turn, &row);
     turn.windows.hear(name, now);
     turn.touch(Subject::Host(name.clone()));
     turn.effect(Effect::Open { host: name.clone(), connection: hello.connection });

@@ -26,7 +26,7 @@ use crate::{
     Actor, State,
     draft::Entry,
     input::{Refusal, Reply},
-    limits,
+    limits, newer,
     request::who,
     state::{HostState, PlanRow, RunEvidence, SetRow, SignedDocument, StoredManifest, TrustRow},
     tell::{self, Draught},
@@ -77,8 +77,8 @@ pub(crate) fn signed_mode(state: &State, now: Timestamp, policy: &Policy) -> (Mo
     }
 }
 
-/// What people should know of what was signed: sets and keys that expire soon, and policies that go less far than they
-/// say because nobody signed them so.
+/// What people should know of what was signed: sets and keys that expire soon, policies that go less far than they say
+/// because nobody signed them so, and what hosts say that they have seen and is not here.
 pub fn signing_warnings(state: &State, now: Timestamp) -> Vec<String> {
     let soon = now.checked_add(WARN_BEFORE).unwrap_or(Timestamp::MAX);
     let mut warnings: Vec<String> = state
@@ -99,6 +99,7 @@ pub fn signing_warnings(state: &State, now: Timestamp) -> Vec<String> {
         (mode < policy.mode).then(|| format!("{} only observes: {}", policy.name, why.unwrap_or_default()))
     }));
     warnings.extend(limits::warnings(state, now));
+    warnings.extend(newer::warnings(state));
     warnings
 }
 

@@ -7,9 +7,9 @@ use quell_model::{digest::Digest, preview::Item, selector::Selector, trust::run:
 use quell_wire::{
     PROTOCOL,
     v1::{
-        ActionStarted, AgentMessage, ChangeHostRequest, Field, GetRequest, Heartbeat, Hello, HostHold, LogTail,
-        Outcome, OutcomeKind, Preview, PreviewItem, Sample, agent_message::Body as Said, controller_message::Body,
-        field,
+        ActionStarted, AgentMessage, ApplyRequest, ChangeHostRequest, Field, GetRequest, Heartbeat, Hello, HostHold,
+        LogTail, ManifestFile, NewerView, Outcome, OutcomeKind, Preview, PreviewItem, Sample, StatusRequest,
+        agent_message::Body as Said, controller_message::Body, field,
     },
 };
 use tonic::Code;
@@ -292,6 +292,42 @@ async fn agents_of_other_versions_are_served_in_the_protocol_that_both_know() {
         let mut agent = FakeAgent { outbound, inbound, welcome };
         assert_eq!(agent.acknowledged().await, u64::from(protocol));
     }
+    controller.stop().await.unwrap();
+}
+
+/// As after a restore from an older backup. What makes no sense is no reason to turn a host away: people are told, no more.
+#[tokio::test]
+async fn what_a_host_says_that_it_has_seen_is_shown_until_it_is_here() {
+    let controller = start().await;
+    let identity = controller.join("planthost1").await;
+    let mut operator = controller.operator().await;
+    let nonsense = (0..2_000).map(|number| (format!("no/set/{number}"), u64::MAX));
+    let set_versions = nonsense.chain([("plants".to_owned(), 1)]).collect();
+    let (outbound, mut inbound) = open(&identity).await.unwrap();
+    let said = Hello { protocol: PROTOCOL, set_versions, ..Hello::default() };
+    outbound.send(message(0, Said::Hello(said))).await.unwrap();
+    let first = next(&mut inbound).await.unwrap().and_then(|message| message.body);
+    assert!(matches!(first, Some(Body::Welcome(_))), "{first:?}");
+    until("it is taken in", || !controller.decider.state().hosts["planthost1"].seen_newer.is_empty()).await;
+
+    let hosts = GetRequest { kind: "hosts".to_owned(), ..GetRequest::default() };
+    let shown = operator.get(hosts.clone()).await.unwrap().into_inner().hosts.remove(0).newer;
+    let expected = NewerView { what: "the signed set of plants".to_owned(), seen: 1, here: 0 };
+    assert_eq!(shown, [expected]);
+    let warnings = operator.status(StatusRequest {}).await.unwrap().into_inner().warnings;
+    let says = |warning: &String| {
+        warning.starts_with("planthost1 says that it has seen version 1 of the signed set of plants")
+    };
+    assert!(warnings.iter().any(says), "{warnings:?}");
+
+    let text =
+        "apiVersion: quell/v1\nkind: Contact\nmetadata: { namespace: plants, name: on-call }\nspec: { via: [log] }\n";
+    let files = vec![ManifestFile { name: "a.yaml".to_owned(), text: text.to_owned() }];
+    let applied = operator.apply(ApplyRequest { files, ..ApplyRequest::default() }).await.unwrap().into_inner();
+    assert_eq!(applied.errors, []);
+    assert_eq!(operator.get(hosts).await.unwrap().into_inner().hosts.remove(0).newer, []);
+    let warnings = operator.status(StatusRequest {}).await.unwrap().into_inner().warnings;
+    assert!(!warnings.iter().any(says), "{warnings:?}");
     controller.stop().await.unwrap();
 }
 

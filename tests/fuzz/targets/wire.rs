@@ -65,6 +65,7 @@ fn from_agent(body: FromAgent) {
         FromAgent::Hello(hello) => {
             if let Ok(hello) = controller::hello(hello, 1) {
                 assert!(hello.facts.len() <= ITEMS && hello.journal.len() <= ITEMS && hello.at_hand.len() <= AT_HAND);
+                assert!(hello.set_versions.len() <= ITEMS);
                 assert!(hello.agent_version.len() <= NAME_BYTES && hello.instance.len() <= NAME_BYTES);
                 hello.journal.into_iter().filter_map(|(_, outcome)| outcome).for_each(bounded_outcome);
             }

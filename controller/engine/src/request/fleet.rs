@@ -66,6 +66,7 @@ pub(crate) fn enrol(turn: &mut Turn<'_>, newcomer: Newcomer) -> Result<Reply, Re
         acknowledged: 0,
         no_data_since: None,
         trust_version: 0,
+        seen_newer: std::collections::BTreeMap::new(),
         relabelled: None,
     };
     turn.draft.put(name.clone(), row);

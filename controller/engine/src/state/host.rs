@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use quell_model::{digest::Digest, name::HostName, selector::Labels};
+use quell_model::{digest::Digest, name::HostName, selector::Labels, trust::SetName};
 use serde::{Deserialize, Serialize};
 
 use super::SignedDocument;
@@ -42,6 +42,10 @@ pub struct HostRow {
     /// Version of the trust root that its agent believes, as far as it said.
     #[serde(default)]
     pub trust_version: u64,
+    /// Versions of signed sets that it says it has seen and that were not here when it said so; a bounded number of them.
+    /// Nothing is decided by them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub seen_newer: BTreeMap<SetName, u64>,
     /// The last signed change of its labels, with its version; absent: they are those of its join.
     #[serde(default)]
     pub relabelled: Option<(u64, SignedDocument)>,

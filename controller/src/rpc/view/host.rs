@@ -1,10 +1,11 @@
 //! Hosts, operators and tokens.
 
 use quell_engine::{
+    Newer,
     id::TokenId,
     state::{HostRow, HostState, OperatorRow, TokenRow},
 };
-use quell_wire::v1::{HostView, OperatorView, TokenView};
+use quell_wire::v1::{HostView, NewerView, OperatorView, TokenView};
 
 use super::{Filter, Viewer, time, word};
 
@@ -41,6 +42,7 @@ impl Viewer<'_> {
                 .map(|(reason, until)| format!("{reason} (by the host's administrator, until {})", time(*until))),
             label_version: row.relabelled.as_ref().map_or(0, |(version, _)| *version),
             trust_version: row.trust_version,
+            newer: quell_engine::newer(self.state, row).iter().map(newer).collect(),
         }
     }
 
@@ -60,6 +62,10 @@ impl Viewer<'_> {
             .map(|row| token(row))
             .collect()
     }
+}
+
+fn newer(newer: &Newer) -> NewerView {
+    NewerView { what: newer.what.to_string(), seen: newer.seen, here: newer.here }
 }
 
 fn operator(row: &OperatorRow) -> OperatorView {

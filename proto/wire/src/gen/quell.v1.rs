@@ -64,7 +64,8 @@ pub struct Hello {
     /// The highest fence that the agent has seen.
     #[prost(uint64, tag = "6")]
     pub fence: u64,
-    /// Highest version that the agent has seen of each namespace's policy set.
+    /// Highest version that the agent has seen of each signed set, by its name: `plants`, and `plants/limits` for limits. People
+    /// are told of what is newer than the controller's; nothing is decided by it.
     #[prost(btree_map = "string, uint64", tag = "7")]
     pub set_versions: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
@@ -773,6 +774,23 @@ pub struct HostView {
     /// Version of the trust root that its agent believes.
     #[prost(uint64, tag = "14")]
     pub trust_version: u64,
+    /// What the host says that it has seen and the controller does not hold: after a restore from an older backup.
+    #[prost(message, repeated, tag = "15")]
+    pub newer: ::prost::alloc::vec::Vec<NewerView>,
+}
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NewerView {
+    /// "the trust root", "the signed set of plants", "the signed set of plants/limits".
+    #[prost(string, tag = "1")]
+    pub what: ::prost::alloc::string::String,
+    /// The version that the host says that it has seen.
+    #[prost(uint64, tag = "2")]
+    pub seen: u64,
+    /// The newest version that the controller holds; 0: none.
+    #[prost(uint64, tag = "3")]
+    pub here: u64,
 }
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
