@@ -7,10 +7,10 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, mpsc},
     time::Duration,
 };
 
@@ -29,7 +29,7 @@ const FORGED: &str = "T0K3N-that-somebody-thought-of-43-characters";
 
 const AGENT_TOML: &str = r#"
 [allow]
-actions = ["exec", "service.restart"]
+actions = ["exec", "service.restart", "dns.failover"]
 programs = ["/bin/true"]
 services = ["queue"]
 
@@ -38,6 +38,13 @@ name = "queue"
 manager = "command"
 start = ["/bin/sleep", "600"]
 environment = { DATABASE_PASSWORD = "DATABASE" }
+
+[[dns]]
+server = "NAMESERVER"
+zone = "exoticplant.plant"
+record = "ns"
+key = "failover"
+secret_file = "SECRET_FILE"
 "#;
 
 const MANIFESTS: &str = "apiVersion: quell/v1
@@ -149,6 +156,22 @@ impl Chat {
     }
 }
 
+/// A name server that hangs up on whoever asks, and says that it was asked.
+fn name_server() -> (SocketAddr, mpsc::Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, (asked, was_asked)) = (listener.local_addr().unwrap(), mpsc::channel());
+    // It ends with the test.
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            if stream.read(&mut [0; 512]).is_ok_and(|length| length > 0) {
+                // The test may have ended.
+                let _ = asked.send(());
+            }
+        }
+    });
+    (address, was_asked)
+}
+
 /// An installation, its secrets, and what its programs have said so far.
 struct Office {
     scratch: tempfile::TempDir,
@@ -212,6 +235,19 @@ impl Office {
         quell_link::files::write(&path, url.as_bytes()).unwrap();
         let homes = ["webhooks/sent", "webhooks/refused", "webhooks/unreached"];
         self.secrets.extend(secrets.iter().map(|secret| Secret::text(secret, &homes)));
+    }
+
+    /// The secret of a TSIG key, in the host's file for it.
+    fn tsig_key(&mut self) -> PathBuf {
+        use base64::{Engine as _, engine::general_purpose::STANDARD};
+        let bytes: Vec<u8> = (100..132).collect();
+        let (path, encoded) = (self.path("failover.secret"), STANDARD.encode(&bytes));
+        quell_link::files::write(&path, encoded.as_bytes()).unwrap();
+        let printed = format!("{bytes:?}").trim_matches(['[', ']']).as_bytes().to_vec();
+        let what = "the secret of the TSIG key".to_owned();
+        let homes = vec!["failover.secret".to_owned()];
+        self.secrets.push(Secret { what, forms: vec![encoded.into_bytes(), bytes, printed], homes });
+        path
     }
 
     /// The keys of a profile.
@@ -310,7 +346,11 @@ fn secrets_are_in_their_own_files_and_nowhere_else() {
     // A join by a token, one by a token that is spent, and one by a secret that was made up.
     let token = office.token();
     fs::create_dir_all(&host).unwrap();
-    fs::write(host.join("agent.toml"), AGENT_TOML.replace("DATABASE\"", &format!("{DATABASE}\""))).unwrap();
+    let (name_server, was_asked) = name_server();
+    let tsig = office.tsig_key();
+    let agent_toml = AGENT_TOML.replace("DATABASE\"", &format!("{DATABASE}\""));
+    let agent_toml = agent_toml.replace("NAMESERVER", &name_server.to_string()).replace("SECRET_FILE", &text(&tsig));
+    fs::write(host.join("agent.toml"), agent_toml).unwrap();
     assert!(office.join(&host, "web1", &token));
     assert!(!office.join(&stranger, "web2", &token));
     let forged = JoinString { secret: FORGED.to_owned(), ..token.parse().unwrap() }.to_string();
@@ -355,6 +395,14 @@ fn secrets_are_in_their_own_files_and_nowhere_else() {
     )
     .unwrap();
     office.done(&["run", "exec", "-l", "role=web", "--set", "argv=[\"/bin/true\"]"]);
+    let server = format!("server={name_server}");
+    let failover = [
+        &["run", "dns.failover", "-l", "role=web", "--wait", "--set", "provider=rfc2136", "--set", &server][..],
+        &["--set", "zone=exoticplant.plant", "--set", "record=ns", "--set", "key=failover", "--set", "from=dns1"],
+        &["--set", "to=dns2", "--set", r#"values={"dns1":"192.0.2.53","dns2":"192.0.2.54"}"#],
+    ];
+    let failed = office.quell(&failover.concat());
+    assert!(was_asked.try_recv().is_ok(), "the name server was not asked: {}", tail(&failed.stderr));
     office.done(&["operator", "revoke", "mira", "--reason", "she left"]);
 
     // A stop and a start, and a backup, which holds what the controller holds in the same places.
