@@ -40,8 +40,8 @@ const STACK_BYTES: usize = 16 << 20;
 /// The longest sleep: the clocks are compared and time is told to the engine at least this often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 
-/// Takes effects once they are durable. Called on the decider's thread: it must neither block for long nor wait for the
-/// decider. An effect may be dropped (a slow session's, say): what should be done follows from the state again.
+/// Takes effects once they are durable. Called on the decider's thread, which stands still as long as it blocks: it may wait for
+/// room, and never for the decider. What finds nobody may be dropped: what should be done follows from the state again.
 pub trait Effects: Send {
     /// Carries it out, or hands it over to somebody who does.
     fn release(&mut self, effect: Effect);

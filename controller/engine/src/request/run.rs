@@ -1,5 +1,7 @@
 //! A person's run: a one-shot policy that expires, on the same path as everything else.
 
+use std::collections::BTreeSet;
+
 use quell_model::{
     name::HostName,
     trust::{
@@ -74,6 +76,7 @@ fn earlier<'a>(state: &'a State, requester: &str, request_id: &str) -> Option<&'
 
 fn answer(plan: &PlanRow, run: &Run) -> Reply {
     let targets = u32::try_from(plan.hosts.len()).unwrap_or(u32::MAX);
-    let missing = run.hosts.names().into_iter().flatten().filter(|name| !plan.hosts.contains(*name)).cloned().collect();
+    let covered: BTreeSet<&HostName> = plan.hosts.iter().collect();
+    let missing = run.hosts.names().into_iter().flatten().filter(|name| !covered.contains(name)).cloned().collect();
     Reply::Plan { plan: plan.id, targets, missing, hold: plan.hold.clone() }
 }

@@ -69,9 +69,12 @@ pub(super) enum Error {
     /// It was asked, and said nothing.
     #[error("{server} does not answer: {why}")]
     Silent { server: SocketAddr, why: String },
-    /// It does not take the signature. Such an answer cannot be signed itself.
+    /// It does not know the key. Such an answer cannot be signed, so anybody may have given it.
     #[error("{server} does not take what the key {key} signed with {algorithm}: {why}")]
     KeyRefused { server: SocketAddr, key: String, algorithm: Algorithm, why: String },
+    /// It knows the key, and does not take the signature.
+    #[error("{server} does not take what was signed here: {why}")]
+    SignatureRefused { server: SocketAddr, why: String },
     /// It may have come from anybody.
     #[error("what came from {server} is not believed: {why}")]
     NotBelieved { server: SocketAddr, why: String },
@@ -80,7 +83,7 @@ pub(super) enum Error {
 impl Error {
     /// Whether the server may have done, or may still do, what it was asked.
     pub(super) fn leaves_doubt(&self) -> bool {
-        matches!(self, Self::Silent { .. } | Self::NotBelieved { .. })
+        matches!(self, Self::Silent { .. } | Self::KeyRefused { .. } | Self::NotBelieved { .. })
     }
 }
 
@@ -120,10 +123,11 @@ fn believe(
     now: u64,
 ) -> Result<Message, Error> {
     let not_believed = |why: String| Error::NotBelieved { server, why };
-    let refused = |why: String| {
+    let key_refused = |why: &str| {
         let (key, algorithm) = (key.name.clone(), key.algorithm);
-        Error::KeyRefused { server, key, algorithm, why }
+        Error::KeyRefused { server, key, algorithm, why: why.to_owned() }
     };
+    let refused = |why: String| Error::SignatureRefused { server, why };
     // Read first: the verification relies on it being a message.
     let answer = Message::from_vec(bytes).map_err(|error| not_believed(format!("it is no DNS message: {error}")))?;
     let (got, sent) = (&answer.metadata, &request.metadata);
@@ -135,10 +139,10 @@ fn believe(
     };
     match signature.error {
         Some(TsigError::BadKey) => {
-            return Err(refused("it knows no such key (BADKEY); compare the key's name and algorithm".to_owned()));
+            return Err(key_refused("it knows no such key (BADKEY); compare the key's name and algorithm"));
         }
         Some(TsigError::BadSig) => {
-            return Err(refused("the secret is another one there (BADSIG); compare the secrets".to_owned()));
+            return Err(key_refused("the secret is another one there (BADSIG); compare the secrets"));
         }
         _ => {}
     }

@@ -44,6 +44,8 @@ pub(crate) enum Mood {
     Unsigned,
     /// The answer is signed with another secret.
     Forged,
+    /// The answer says that the secret is another one, which is never signed.
+    BadSignature,
     /// The answer is the one to another request.
     OtherRequest,
     /// What comes is no message.
@@ -183,6 +185,7 @@ impl Shared {
             Mood::Silent | Mood::TakesAndIsSilent => return None,
             Mood::Unsigned => answer.to_vec().unwrap(),
             Mood::Forged => sign(answer, signed(signer(b"another secret, of another server"), None)),
+            Mood::BadSignature => sign(answer, TSigResponseContext::bad_signature(id, time, known)),
             Mood::OtherRequest => {
                 answer.metadata.id = id.wrapping_add(1);
                 sign(answer, signed(known, None))

@@ -140,13 +140,19 @@ async fn an_answer_that_is_not_signed_with_the_key_counts_for_nothing() {
         );
         assert!(shop.server.updates().is_empty(), "{mood:?}");
     }
-    for mood in [Mood::Unsigned, Mood::Forged, Mood::OtherRequest, Mood::Garbage] {
+    for (mood, words) in [
+        (Mood::Unsigned, "is not believed"),
+        (Mood::Forged, "is not believed"),
+        (Mood::OtherRequest, "is not believed"),
+        (Mood::Garbage, "is not believed"),
+        (Mood::BadSignature, "BADSIG"),
+    ] {
         shop.server.set(&["192.0.2.53"]);
         shop.server.is(Mood::Honest, mood);
         // The update was taken, which a signed question tells.
         let outcome = shop.failover(&format!("update {mood:?}")).await;
         assert_eq!(outcome.kind(), OutcomeKind::Succeeded, "{mood:?} {}", outcome.summary);
-        assert!(outcome.summary.contains("is not believed"), "{}", outcome.summary);
+        assert!(outcome.summary.contains(words), "{}", outcome.summary);
     }
 }
 

@@ -286,7 +286,12 @@ const VERIFY: &[Field] = &[
 ];
 
 const GUARDS: &[Field] = &[
-    default("cooldown", Shape::Duration, "30m", "Least time between two acts on one target."),
+    default(
+        "cooldown",
+        Shape::Duration,
+        "30m",
+        "Least time between two remedies of one target; the rungs of one incident are one remedy.",
+    ),
     default("calendar", Shape::Name, "always", "It acts only while this calendar is open."),
     default(
         "disturb",
