@@ -1,5 +1,7 @@
 //! Whether what a controller shows of a plan is the plan whose hash it names: nobody signs another one than they read.
 
+use std::collections::BTreeMap;
+
 use quell_model::{
     digest::Digest,
     plan::{ExactPlan, PlannedStep},
@@ -29,27 +31,30 @@ pub fn check(plan: &PlanView) -> Result<(), Error> {
     if exact.plan != plan.id || exact.rung != plan.rung || policy != plan.policy || exact.dry_run != plan.dry_run {
         return wrong("it is another plan");
     }
-    if exact.steps.len() != plan.steps.len() {
+    let shown = plan.steps.iter().map(|shown| ((shown.index as usize, shown.host.as_str()), shown));
+    let shown: BTreeMap<(usize, &str), &StepView> = shown.collect();
+    if shown.len() != plan.steps.len() || exact.steps.iter().flat_map(PlannedStep::hosts).count() != shown.len() {
         return wrong("the number of its steps");
     }
     for step in &exact.steps {
-        let Some(shown) = plan.steps.iter().find(|shown| is_shown(step, shown)) else {
-            return wrong(&format!("{} on {}", step.action, step.host));
-        };
-        let listed = if step.finally { None } else { shown.previewed.filter(|is_there| *is_there) };
-        let listed = listed.map(|_| preview::digest(&items(shown)));
-        if listed != exact.preview(&step.host, step.step) {
-            return wrong(&format!("what {} would touch on {}", step.action, step.host));
+        for (wave, host) in
+            step.waves.iter().enumerate().flat_map(|(wave, hosts)| hosts.iter().map(move |host| (wave, host)))
+        {
+            let shown = shown.get(&(step.step, host.as_str())).filter(|shown| is_shown(step, wave, shown));
+            let Some(shown) = shown else { return wrong(&format!("{} on {host}", step.action)) };
+            let listed = if step.finally { None } else { shown.previewed.filter(|is_there| *is_there) };
+            let listed = listed.map(|_| preview::digest(&items(shown)));
+            if listed != exact.preview(host, step.step) {
+                return wrong(&format!("what {} would touch on {host}", step.action));
+            }
         }
     }
     Ok(())
 }
 
-fn is_shown(step: &PlannedStep, shown: &StepView) -> bool {
+fn is_shown(step: &PlannedStep, wave: usize, shown: &StepView) -> bool {
     let parameters = serde_json::from_str(&shown.parameters);
-    step.step == shown.index as usize
-        && step.wave == shown.wave as usize
-        && step.host.as_str() == shown.host
+    wave == shown.wave as usize
         && step.action == shown.action
         && parameters.is_ok_and(|parameters| step.has_parameters(&parameters))
 }
@@ -68,8 +73,6 @@ pub fn items(step: &StepView) -> Vec<Item> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use quell_model::{
         name::{HostName, Target},
         plan::preview_key,
@@ -107,9 +110,8 @@ mod tests {
             values: BTreeMap::new(),
             steps: vec![PlannedStep {
                 step: 0,
-                wave: 0,
+                waves: vec![vec![host.clone()]],
                 finally: false,
-                host: host.clone(),
                 action: "exec".to_owned(),
                 with: serde_json::from_str(&step.parameters).unwrap(),
                 timeout_ms: 1,
@@ -141,6 +143,7 @@ mod tests {
             ("another plan", |plan| plan.id = "plan-2".to_owned()),
             ("another rung", |plan| plan.rung = "last".to_owned()),
             ("another policy", |plan| plan.policy = "plants/other".to_owned()),
+            ("another wave", |plan| plan.steps[0].wave = 1),
             ("another host", |plan| plan.steps[0].host = "app2".to_owned()),
             ("another action", |plan| plan.steps[0].action = "log.rotate".to_owned()),
             ("other parameters", |plan| plan.steps[0].parameters = r#"{"argv":["/bin/true"]}"#.to_owned()),

@@ -62,7 +62,7 @@ fn policy_of(set: &PolicySet, bytes: &[u8]) -> Option<std::sync::Arc<Policy>> {
     if !set.manifests.values().any(|signed| *signed == digest) {
         return None;
     }
-    match manifest::from_canonical(std::str::from_utf8(bytes).ok()?) {
+    match manifest::from_signed(std::str::from_utf8(bytes).ok()?) {
         Ok(Manifest::Policy(policy)) => Some(policy),
         Ok(_) | Err(_) => None,
     }

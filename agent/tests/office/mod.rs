@@ -99,9 +99,8 @@ pub(crate) fn plan(command: &v1::Command) -> ExactPlan {
         values: BTreeMap::new(),
         steps: vec![PlannedStep {
             step: 0,
-            wave: 0,
+            waves: vec![vec![host()]],
             finally: false,
-            host: host(),
             action: command.action.clone(),
             with: serde_json::from_slice(&command.parameters).unwrap_or_default(),
             timeout_ms: command.timeout_ms,

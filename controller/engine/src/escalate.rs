@@ -102,13 +102,13 @@ fn lingering(turn: &Turn<'_>, incident: &IncidentRow, span: std::time::Duration)
     let notes = Notes::seeing();
     let truth = turn.view().site(&compiled, &incident.target, &notes).judge(condition);
     if truth != Truth::Unknown {
-        return format!("{remedied}, but not over: `{}` is {truth}", condition.text);
+        return format!("{remedied}, but not over: `{}` is {truth}", condition.text());
     }
     let saw = notes.saw.map(std::cell::RefCell::into_inner).unwrap_or_default();
     let missing: Vec<String> =
         saw.iter().filter(|saw| saw.value.is_none()).map(|saw| format!("{} of {}", saw.name, saw.host)).collect();
     let what = if missing.is_empty() { String::new() } else { format!(" (missing or stale: {})", missing.join(", ")) };
-    format!("{remedied}, but nobody knows whether it is over: `{}` is unknown{what}", condition.text)
+    format!("{remedied}, but nobody knows whether it is over: `{}` is unknown{what}", condition.text())
 }
 
 fn contact(turn: &Turn<'_>, name: &FullName) -> Option<std::sync::Arc<Contact>> {

@@ -134,7 +134,7 @@ fn explain_as(
     let key = (policy.name.clone(), target.clone());
     let notes = Notes::seeing();
     let (condition, truth) = match &policy.trigger {
-        Trigger::When { when, .. } => (when.text.clone(), view.site(compiled, target, &notes).judge(when)),
+        Trigger::When { when, .. } => (when.text().to_owned(), view.site(compiled, target, &notes).judge(when)),
         Trigger::Schedule(schedule) => (format!("schedule {}", schedule.cron.text), Truth::False),
     };
     let (verdict, hold) = judged.unwrap_or_else(|| verdict::judge(view, compiled, target, truth));
@@ -244,7 +244,7 @@ fn signals(view: View<'_>, compiled: &Compiled, target: &Target) -> Vec<SignalSe
             SignalSeen {
                 name: name.clone(),
                 value,
-                expression: signal.that.text.clone(),
+                expression: signal.that.text().to_owned(),
                 quorum: signal.quorum,
                 saw: notes.saw.map(RefCell::into_inner).unwrap_or_default(),
             }

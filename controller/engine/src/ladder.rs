@@ -153,9 +153,9 @@ fn rung_says(turn: &Turn<'_>, compiled: &Compiled, incident: &IncidentRow, rung:
         .as_ref()
         .map(|condition| (condition, applies(&site, condition, firing_since(turn, compiled, incident))))
     {
-        Some((condition, Truth::False)) => return Says::Skip(format!("`{}` does not hold", condition.text)),
+        Some((condition, Truth::False)) => return Says::Skip(format!("`{}` does not hold", condition.text())),
         Some((condition, Truth::Unknown)) => {
-            return hold("if", format!("whether rung {} applies is unknown: `{}`", rung.name, condition.text), None);
+            return hold("if", format!("whether rung {} applies is unknown: `{}`", rung.name, condition.text()), None);
         }
         _ => {}
     }
@@ -173,7 +173,11 @@ fn rung_says(turn: &Turn<'_>, compiled: &Compiled, incident: &IncidentRow, rung:
     for requirement in &rung.require {
         let truth = site.judge(&requirement.that);
         if truth != Truth::True {
-            return hold("require", format!("{} (`{}` is {truth})", requirement.because, requirement.that.text), None);
+            return hold(
+                "require",
+                format!("{} (`{}` is {truth})", requirement.because, requirement.that.text()),
+                None,
+            );
         }
     }
     Says::Try
@@ -223,7 +227,7 @@ fn resume(
         row.rung = index;
         row.ladder_ended = None;
     });
-    let what = format!("rung {} applies now: `{}` holds", rung.name, condition.text);
+    let what = format!("rung {} applies now: `{}` holds", rung.name, condition.text());
     let now = turn.now;
     turn.record(
         Entry::new("ladderResumed", by_policy(&compiled.policy.name), format!("{}: {what}", incident.id))

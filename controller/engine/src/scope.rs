@@ -142,7 +142,7 @@ impl Site<'_> {
     /// Judges a condition; a fault of the policy is noted, and unknown.
     pub(crate) fn judge(&self, condition: &Condition) -> Truth {
         condition.judge(self).unwrap_or_else(|fault| {
-            self.notes.fault(format!("{}: {fault}", condition.text));
+            self.notes.fault(format!("{}: {fault}", condition.text()));
             Truth::Unknown
         })
     }
@@ -150,7 +150,7 @@ impl Site<'_> {
     /// Evaluates an expression; a fault of the policy is noted, and unknown.
     pub(crate) fn evaluate(&self, expression: &Expression) -> Lookup {
         expression.evaluate(self).unwrap_or_else(|fault| {
-            self.notes.fault(format!("{}: {fault}", expression.text));
+            self.notes.fault(format!("{}: {fault}", expression.text()));
             Lookup::Unknown
         })
     }

@@ -3,7 +3,12 @@
 #![expect(clippy::print_stdout, reason = "a benchmark's report is its output")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures the time that really passes")]
 
-use std::{collections::BTreeMap, hint::black_box, time::Duration, time::Instant};
+use std::{
+    collections::BTreeMap,
+    hint::black_box,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use quell_model::{
@@ -162,14 +167,13 @@ const CONDITIONS: [(&str, &str, ByHand); 7] = [
 ];
 
 fn compiled() -> Vec<(&'static str, Condition, ByHand)> {
-    let (probes, values) = (probes(), [Value::from("dns1"), Value::from("dns2")]);
-    let declared = Declared {
-        probes: Some(&probes),
-        signals: vec!["dead", "gone"],
-        values: [("active", values.as_slice())].into(),
-        element: Some(("disk", Family::Disks)),
+    let declared = Arc::new(Declared {
+        probes: Arc::new(probes()),
+        signals: ["dead", "gone"].map(str::to_owned).into(),
+        values: [("active".to_owned(), ["dns1", "dns2"].map(Value::from).into())].into(),
+        element: Some(("disk".to_owned(), Family::Disks)),
         in_rung: true,
-    };
+    });
     let compile = |text| Condition::compile(text, &declared).unwrap_or_else(|error| panic!("{text}: {error}"));
     CONDITIONS.map(|(name, text, by_hand)| (name, compile(text), by_hand)).into()
 }

@@ -16,9 +16,7 @@ use world::{Case, Ceilings, ann, believed, bob, cat};
 fn commands(criterion: &mut Criterion) {
     let mut fleet = Case::new();
     for host in 0..1_000 {
-        let mut step = fleet.plan.steps[0].clone();
-        step.host = format!("web-{host}").parse().unwrap();
-        fleet.plan.steps.push(step);
+        fleet.plan.steps[0].add(host / 50, format!("web-{host}").parse().unwrap());
     }
     let votes = vec![(bob(), "compliance", "now"), (cat(), "compliance", "now")];
     let approved = Case { votes, ..Case::new() }.rung("careful");

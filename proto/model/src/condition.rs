@@ -20,6 +20,7 @@ mod limits;
 pub(crate) mod nearest;
 mod parse;
 mod reads;
+mod source;
 mod span;
 pub(crate) mod stack;
 mod tree;
@@ -35,17 +36,19 @@ use crate::{
 pub use limits::MAX_LENGTH;
 pub use reads::Reference;
 
+use source::Source;
+
 /// What a condition may name: what the manifest around it declares.
 #[derive(Debug, Clone, Default)]
-pub struct Declared<'a> {
+pub struct Declared {
     /// Probes by name.
-    pub probes: Option<&'a BTreeMap<String, Probe>>,
+    pub probes: Arc<BTreeMap<String, Probe>>,
     /// Signals by name.
-    pub signals: Vec<&'a str>,
+    pub signals: Vec<String>,
     /// Computed values, with what each may be.
-    pub values: BTreeMap<&'a str, &'a [Value]>,
+    pub values: BTreeMap<String, Vec<Value>>,
     /// The variable of `target: { each: …, as: … }`.
-    pub element: Option<(&'a str, Family)>,
+    pub element: Option<(String, Family)>,
     /// Whether `plan.*`, `outcome.*` and `ledger.*` are there: in rungs.
     pub in_rung: bool,
 }
@@ -138,76 +141,36 @@ pub trait Scope {
 #[error("{0}")]
 pub struct Fault(pub String);
 
+impl From<&Error> for Fault {
+    fn from(error: &Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
 impl From<judge::Trouble> for Fault {
     fn from(trouble: judge::Trouble) -> Self {
         Self(trouble.to_string())
     }
 }
 
-/// What an expression names.
-#[derive(Debug, Default)]
-struct Names {
-    reads: Vec<Reference>,
-    derived: Vec<Derived>,
-    probes: Vec<String>,
-    signals: Vec<String>,
-    values: Vec<String>,
-}
-
-impl Names {
-    fn of(reads: Vec<Reference>, uses_elements: bool) -> Self {
-        let mut names = Self::default();
-        if uses_elements {
-            names.probes.push("host".to_owned());
-        }
-        for reference in &reads {
-            match reference {
-                Reference::Field { probe, .. } => names.probes.push(probe.clone()),
-                Reference::Chosen { value, probes, .. } => {
-                    names.values.push(value.clone());
-                    names.probes.extend(probes.iter().cloned());
-                }
-                Reference::Element { .. } | Reference::Each { .. } => names.probes.push("host".to_owned()),
-                Reference::Derived(derived) => {
-                    names.probes.push(derived.probe.clone());
-                    names.derived.push(derived.clone());
-                }
-                Reference::Signal(name) => names.signals.push(name.clone()),
-                Reference::Value(name) => names.values.push(name.clone()),
-                Reference::Plan(_) | Reference::Outcome(_) | Reference::Acted(_) => {}
-            }
-        }
-        for list in [&mut names.probes, &mut names.signals, &mut names.values] {
-            list.sort_unstable();
-            list.dedup();
-        }
-        names.reads = reads;
-        names
-    }
-}
-
-/// A boolean expression, compiled. Cheap to clone.
+/// A boolean expression. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Condition {
-    /// As written.
-    pub text: String,
-    tree: Arc<tree::Boolean>,
-    names: Arc<Names>,
-}
+pub struct Condition(Arc<Source<tree::Boolean>>);
 
 impl Condition {
     /// Compiles and checks a text.
     ///
     /// # Errors
     /// The text is not CEL, names something undeclared, has a type that does not fit, or could cost too much.
-    pub fn compile(text: &str, declared: &Declared<'_>) -> Result<Self, Error> {
-        stack::with_room(|| {
-            let (root, places) = parse::parse(text)?;
-            let mut compiler = compile::Compiler::new(declared, places);
-            let tree = Arc::new(compiler.boolean(&root)?);
-            Ok(Self { text: text.to_owned(), tree, names: Arc::new(compiler.into_names()) })
-        })
-        .unwrap_or_else(|why| Err(Error::whole(why)))
+    pub fn compile(text: &str, declared: &Arc<Declared>) -> Result<Self, Error> {
+        Source::compiled(text, declared).map(Self)
+    }
+
+    /// Takes a text that was compiled before somebody signed it: it is compiled again when it is first asked about.
+    /// Until then nobody knows whether it is a condition at all. One that is none reads nothing, and judging it is a
+    /// [`Fault`].
+    pub fn signed(text: &str, declared: &Arc<Declared>) -> Self {
+        Self(Source::signed(text, declared))
     }
 
     /// Judges it.
@@ -215,65 +178,26 @@ impl Condition {
     /// # Errors
     /// Anything but a missing sample that stops the evaluation: a division by zero.
     pub fn judge(&self, scope: &dyn Scope) -> Result<Truth, Fault> {
-        Ok(judge::Place::new(scope).boolean(&self.tree)?)
-    }
-
-    /// What it reads, in the order of the text.
-    pub fn reads(&self) -> &[Reference] {
-        &self.names.reads
-    }
-
-    /// What it sees in a scope, for people: `probe.dns1.failures = 3`.
-    pub fn saw(&self, scope: &dyn Scope) -> Vec<String> {
-        self.names.reads.iter().flat_map(|reference| reference.saw(scope)).collect()
-    }
-
-    /// The derived series that it needs.
-    pub fn derived(&self) -> &[Derived] {
-        &self.names.derived
-    }
-
-    /// The probes that it may read, by name; `host` among them when it reads host samples.
-    pub fn probes(&self) -> &[String] {
-        &self.names.probes
-    }
-
-    /// The signals that it may read.
-    pub fn signals(&self) -> &[String] {
-        &self.names.signals
-    }
-
-    /// The computed values that it may read; `plan.NAME` is not one of them.
-    pub fn values(&self) -> &[String] {
-        &self.names.values
+        Ok(judge::Place::new(scope).boolean(self.0.tree()?)?)
     }
 }
 
-/// An expression with a value, compiled. Cheap to clone.
+/// An expression with a value. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Expression {
-    /// As written.
-    pub text: String,
-    tree: Arc<tree::Typed>,
-    names: Arc<Names>,
-}
+pub struct Expression(Arc<Source<tree::Typed>>);
 
 impl Expression {
     /// Compiles and checks a text.
     ///
     /// # Errors
     /// As for [`Condition::compile`]; a list and a family have no value.
-    pub fn compile(text: &str, declared: &Declared<'_>) -> Result<Self, Error> {
-        stack::with_room(|| {
-            let (root, places) = parse::parse(text)?;
-            let mut compiler = compile::Compiler::new(declared, places);
-            let tree = compiler.expression(&root)?;
-            if matches!(tree, tree::Typed::List(_) | tree::Typed::Family(_)) {
-                return Err(Error::whole(format!("{} is no value: name one of its elements", tree.describe())));
-            }
-            Ok(Self { text: text.to_owned(), tree: Arc::new(tree), names: Arc::new(compiler.into_names()) })
-        })
-        .unwrap_or_else(|why| Err(Error::whole(why)))
+    pub fn compile(text: &str, declared: &Arc<Declared>) -> Result<Self, Error> {
+        Source::compiled(text, declared).map(Self)
+    }
+
+    /// As [`Condition::signed`].
+    pub fn signed(text: &str, declared: &Arc<Declared>) -> Self {
+        Self(Source::signed(text, declared))
     }
 
     /// Evaluates it. Captured text that stands alone comes as the sample has it.
@@ -281,39 +205,52 @@ impl Expression {
     /// # Errors
     /// As for [`Condition::judge`].
     pub fn evaluate(&self, scope: &dyn Scope) -> Result<Lookup, Fault> {
-        Ok(judge::Place::new(scope).value(&self.tree)?)
-    }
-
-    /// What it reads, in the order of the text.
-    pub fn reads(&self) -> &[Reference] {
-        &self.names.reads
-    }
-
-    /// What it sees in a scope, for people.
-    pub fn saw(&self, scope: &dyn Scope) -> Vec<String> {
-        self.names.reads.iter().flat_map(|reference| reference.saw(scope)).collect()
-    }
-
-    /// The derived series that it needs.
-    pub fn derived(&self) -> &[Derived] {
-        &self.names.derived
-    }
-
-    /// The probes that it may read, by name.
-    pub fn probes(&self) -> &[String] {
-        &self.names.probes
-    }
-
-    /// The signals that it may read.
-    pub fn signals(&self) -> &[String] {
-        &self.names.signals
-    }
-
-    /// The computed values that it may read.
-    pub fn values(&self) -> &[String] {
-        &self.names.values
+        Ok(judge::Place::new(scope).value(self.0.tree()?)?)
     }
 }
+
+/// What conditions and expressions say of themselves alike.
+macro_rules! says {
+    ($($kind:ident)*) => {
+        $(impl $kind {
+            /// As written.
+            pub fn text(&self) -> &str {
+                self.0.text()
+            }
+
+            /// What it reads, in the order of the text.
+            pub fn reads(&self) -> &[Reference] {
+                &self.0.names().reads
+            }
+
+            /// What it sees in a scope, for people: `probe.dns1.failures = 3`.
+            pub fn saw(&self, scope: &dyn Scope) -> Vec<String> {
+                self.reads().iter().flat_map(|reference| reference.saw(scope)).collect()
+            }
+
+            /// The derived series that it needs.
+            pub fn derived(&self) -> &[Derived] {
+                &self.0.names().derived
+            }
+
+            /// The probes that it may read, by name; `host` among them when it reads host samples.
+            pub fn probes(&self) -> &[String] {
+                &self.0.names().probes
+            }
+
+            /// The signals that it may read.
+            pub fn signals(&self) -> &[String] {
+                &self.0.names().signals
+            }
+
+            /// The computed values that it may read; `plan.NAME` is not one of them.
+            pub fn values(&self) -> &[String] {
+                &self.0.names().values
+            }
+        })*
+    };
+}
+says!(Condition Expression);
 
 #[cfg(test)]
 mod tests;

@@ -130,12 +130,13 @@ impl Limits {
             found.action(&format!("steps[{index}].action"), &step.action);
         }
         if let Some(most) = self.wave {
-            let waves: BTreeSet<usize> = plan.steps.iter().map(|step| step.wave).collect();
+            let steps = || plan.steps.iter().filter(|step| !step.finally);
             let hosts = |wave| {
-                let in_wave = plan.steps.iter().filter(|step| step.wave == wave && !step.finally);
-                in_wave.map(|step| &step.host).collect::<BTreeSet<_>>().len()
+                let in_wave = steps().filter_map(|step| step.waves.get(wave)).flatten();
+                in_wave.collect::<BTreeSet<_>>().len()
             };
-            if let Some(size) = waves.into_iter().map(hosts).max().filter(|size| *size > most as usize) {
+            let waves = steps().map(|step| step.waves.len()).max().unwrap_or_default();
+            if let Some(size) = (0..waves).map(hosts).max().filter(|size| *size > most as usize) {
                 found.note("waves", format!("a wave has {size} hosts, and at most {most} are allowed"));
             }
         }

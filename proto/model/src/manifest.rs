@@ -65,6 +65,15 @@ impl fmt::Display for Error {
     }
 }
 
+/// How closely a manifest is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// Somebody wrote it, and hears all that is wrong with it.
+    Written,
+    /// Somebody signed it, after it was read so: conditions and what hangs on them are left until one is judged.
+    Signed,
+}
+
 /// A manifest with the bytes that stand for it.
 #[derive(Debug, Clone)]
 pub struct Parsed {
@@ -84,7 +93,7 @@ pub fn parse(files: &[File]) -> Result<Vec<Parsed>, Vec<Error>> {
     for file in files {
         let (documents, mut faults) = yaml::read(&file.text);
         for document in &documents {
-            match manifest(document) {
+            match manifest(document, Reading::Written) {
                 Ok(one) => {
                     let same = |other: &&Parsed| {
                         other.manifest.kind() == one.manifest.kind() && other.manifest.name() == one.manifest.name()
@@ -110,10 +119,22 @@ pub fn parse(files: &[File]) -> Result<Vec<Parsed>, Vec<Error>> {
 /// # Errors
 /// The JSON is not a manifest that this version knows.
 pub fn from_canonical(canonical: &str) -> Result<Manifest, Vec<Error>> {
-    let node = json(canonical)?;
+    from_json(canonical, Reading::Written)
+}
+
+/// Reads back a manifest that people have signed, on a host: its conditions are compiled when they are first judged
+/// ([`crate::condition::Condition::signed`]), for a host judges few of them, and its values keep the order of the JSON.
+///
+/// # Errors
+/// The JSON is not a manifest that this version knows, as far as it was read.
+pub fn from_signed(canonical: &str) -> Result<Manifest, Vec<Error>> {
+    from_json(canonical, Reading::Signed)
+}
+
+fn from_json(canonical: &str, reading: Reading) -> Result<Manifest, Vec<Error>> {
     let errors =
         |faults: Vec<yaml::Fault>| faults.into_iter().map(|fault| Error::at("manifest", fault.0, fault.1)).collect();
-    manifest(&node).map(|parsed| parsed.manifest).map_err(errors)
+    manifest(&json(canonical)?, reading).map(|parsed| parsed.manifest).map_err(errors)
 }
 
 /// Reads back a probe from its canonical JSON ([`Probe::canonical`]): what an agent is assigned.
@@ -138,16 +159,19 @@ fn json(text: &str) -> Result<Node, Vec<Error>> {
     Ok(Node::from_json(&value))
 }
 
-fn manifest(document: &Node) -> Result<Parsed, Vec<yaml::Fault>> {
+fn manifest(document: &Node, reading: Reading) -> Result<Parsed, Vec<yaml::Fault>> {
     let canonical = digest::canonical(&document.to_json());
     let digest = digest::Digest::of(canonical.as_bytes());
-    let checked = stack::with_room(|| {
+    let check = || {
         let report = Report::default();
-        let manifest = check::manifest(document, digest, &report);
+        let manifest = check::manifest(document, digest, reading, &report);
         manifest.filter(|_| report.is_clean()).ok_or_else(|| report.into_faults())
-    });
-    let manifest = checked.unwrap_or_else(|why| Err(vec![(document.place, why)]))?;
-    Ok(Parsed { manifest, canonical })
+    };
+    let checked = match reading {
+        Reading::Written => stack::with_room(check).unwrap_or_else(|why| Err(vec![(document.place, why)])),
+        Reading::Signed => check(),
+    };
+    Ok(Parsed { manifest: checked?, canonical })
 }
 
 #[cfg(test)]

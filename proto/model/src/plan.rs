@@ -38,7 +38,7 @@ pub struct ExactPlan {
     pub requester: Option<String>,
     /// The policy's values, frozen.
     pub values: BTreeMap<String, Value>,
-    /// Every step on every host.
+    /// Every step, with every host that does it.
     pub steps: Vec<PlannedStep>,
     /// Pause after each wave, milliseconds.
     pub settle_ms: u64,
@@ -54,8 +54,8 @@ pub struct ExactPlan {
     pub run: Option<Digest>,
 }
 
-/// A step on one host. Its fields stand in the order of their names, as in canonical JSON, so that writing thousands of
-/// steps sorts nothing.
+/// A step, said once for all of its hosts: each of them reads the whole plan with every command, to hash it, and a plan
+/// for thousands is little more than their names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PlannedStep {
@@ -63,14 +63,12 @@ pub struct PlannedStep {
     pub action: String,
     /// Whether it is done in the end, whatever happened.
     pub finally: bool,
-    /// Where.
-    pub host: HostName,
     /// Its place in the rung: the steps of `do`, then those of `finally`, from 0.
     pub step: usize,
     /// How long it may take, milliseconds.
     pub timeout_ms: u64,
-    /// Its wave, from 0.
-    pub wave: usize,
+    /// Where, wave by wave; a wave in which nobody does it is empty.
+    pub waves: Vec<Vec<HostName>>,
     /// Its parameters, with every value filled in.
     pub with: Map<String, serde_json::Value>,
 }
@@ -94,6 +92,12 @@ impl ExactPlan {
         document::read("plan", bytes)
     }
 
+    /// The steps that take this place in the rung on a host: one, in a plan that says what it means.
+    pub fn steps_on(&self, host: &HostName, step: usize) -> impl Iterator<Item = &PlannedStep> {
+        let here = self.steps.iter().filter(move |planned| planned.step == step);
+        here.flat_map(move |planned| planned.hosts().filter(move |one| *one == host).map(move |_| planned))
+    }
+
     /// What a host said that it would touch in a step.
     pub fn preview(&self, host: &HostName, step: usize) -> Option<Digest> {
         self.previews.get(&preview_key(host, step)).copied()
@@ -101,6 +105,19 @@ impl ExactPlan {
 }
 
 impl PlannedStep {
+    /// Every host that does it.
+    pub fn hosts(&self) -> impl Iterator<Item = &HostName> {
+        self.waves.iter().flatten()
+    }
+
+    /// Adds a host to a wave, counted from 0.
+    pub fn add(&mut self, wave: usize, host: HostName) {
+        if self.waves.len() <= wave {
+            self.waves.resize_with(wave + 1, Vec::new);
+        }
+        self.waves[wave].push(host);
+    }
+
     /// How long it may take.
     pub fn timeout(&self) -> Duration {
         Duration::from_millis(self.timeout_ms)

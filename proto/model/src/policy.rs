@@ -93,7 +93,7 @@ pub struct Policy {
     /// What is judged.
     pub target: TargetRule,
     /// Its probes by name.
-    pub probes: BTreeMap<String, Probe>,
+    pub probes: Arc<BTreeMap<String, Probe>>,
     /// Values computed when a plan is made, in an order in which each needs only earlier ones.
     pub values: Vec<ComputedValue>,
     /// Its signals by name.

@@ -48,7 +48,7 @@ fn policy(parsed: &[Parsed], name: &str) -> Policy {
 
 fn when(policy: &Policy) -> (&str, Option<&str>) {
     let Trigger::When { when, clear, .. } = &policy.trigger else { panic!("{} has a timetable", policy.name) };
-    (&when.text, clear.as_ref().map(|clear| clear.text.as_str()))
+    (when.text(), clear.as_ref().map(|clear| clear.text()))
 }
 
 #[test]
@@ -71,10 +71,10 @@ fn their_numbers_are_the_shops() {
     assert_eq!(when(&of("low-storage")), ("disk.used_percent > 80", Some("disk.used_percent <= 75")));
     assert_eq!(of("high-disk").problem, of("low-storage").problem, "one incident per mount");
     let TargetRule::Each { filter, .. } = of("low-storage").target else { panic!() };
-    assert_eq!(filter.unwrap().text, r#"disk.holds("/home/sre/course4/app.log")"#);
+    assert_eq!(filter.unwrap().text(), r#"disk.holds("/home/sre/course4/app.log")"#);
 
     let orders = of("order-backlog");
-    assert_eq!(orders.signals["overload"].that.text, "probe.outstanding.value > 12");
+    assert_eq!(orders.signals["overload"].that.text(), "probe.outstanding.value > 12");
     assert_eq!(orders.guards.calendar.as_ref().unwrap().as_str(), "business-hours");
     assert_eq!(orders.guards.cooldown, Duration::from_secs(3600));
     assert_eq!(orders.tell[0].contact.as_str(), "developers");

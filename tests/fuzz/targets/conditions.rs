@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash as _, Hasher as _},
-    sync::LazyLock,
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
@@ -15,15 +15,14 @@ use quell_model::{
     condition::{Condition, Declared, Derived, Expression, Fault, Lookup, MAX_LENGTH, Scope},
     manifest,
     policy::Family,
-    probe::Probe,
     value::{Truth, Value},
 };
 
 /// Generated worlds that each condition is judged in.
 const WORLDS: u64 = 6;
 
-/// What the conditions may name, beside the signals and values of [`declared`].
-static PROBES: LazyLock<BTreeMap<String, Probe>> = LazyLock::new(|| {
+/// What the conditions may name.
+static DECLARED: LazyLock<Arc<Declared>> = LazyLock::new(|| {
     let probes = [
         ("dns1", r#"{"dns":{"server":"192.0.2.53","name":"shop.example"},"every":"5s"}"#),
         ("dns2", r#"{"dns":{"server":"192.0.2.54","name":"shop.example"},"every":"5s"}"#),
@@ -32,19 +31,19 @@ static PROBES: LazyLock<BTreeMap<String, Probe>> = LazyLock::new(|| {
         ("count", r#"{"file":{"path":"/srv/orders/outstanding"},"every":"5s"}"#),
     ];
     let read = |text| manifest::probe_from_canonical(text).unwrap_or_else(|errors| panic!("{text}: {errors:?}"));
-    probes.into_iter().map(|(name, text)| (name.to_owned(), read(text))).collect()
+    let probes = probes.into_iter().map(|(name, text)| (name.to_owned(), read(text)));
+    let active = vec![Value::from("dns1"), Value::from("dns2")];
+    Arc::new(Declared {
+        probes: Arc::new(probes.collect()),
+        signals: vec!["dead".to_owned(), "fine".to_owned()],
+        values: BTreeMap::from([("active".to_owned(), active), ("level".to_owned(), Vec::new())]),
+        element: Some(("disk".to_owned(), Family::Disks)),
+        in_rung: true,
+    })
 });
 
 fuzz_target!(|text: &str| {
-    let active = [Value::from("dns1"), Value::from("dns2")];
-    let declared = Declared {
-        probes: Some(&PROBES),
-        signals: vec!["dead", "fine"],
-        values: BTreeMap::from([("active", &active[..]), ("level", &[][..])]),
-        element: Some(("disk", Family::Disks)),
-        in_rung: true,
-    };
-    if let Ok(condition) = Condition::compile(text, &declared) {
+    if let Ok(condition) = Condition::compile(text, &DECLARED) {
         assert!(text.len() <= MAX_LENGTH, "{} bytes were compiled", text.len());
         for world in 0..WORLDS {
             let more = condition.judge(&World::all(world));
@@ -54,7 +53,7 @@ fuzz_target!(|text: &str| {
             condition.saw(&World::part(world));
         }
     }
-    if let Ok(expression) = Expression::compile(text, &declared) {
+    if let Ok(expression) = Expression::compile(text, &DECLARED) {
         assert!(text.len() <= MAX_LENGTH, "{} bytes were compiled", text.len());
         for world in 0..WORLDS {
             let more = expression.evaluate(&World::all(world));

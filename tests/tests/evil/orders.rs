@@ -115,9 +115,8 @@ impl Order {
         };
         let step = PlannedStep {
             step: 0,
-            wave: 0,
+            waves: vec![vec![host.clone()]],
             finally: false,
-            host: host.clone(),
             action: "exec".to_owned(),
             with,
             timeout_ms: 15_000,

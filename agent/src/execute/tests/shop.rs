@@ -106,9 +106,8 @@ impl Shop {
         let script = format!("echo {word} >> {}", self.data.path().join("marks").display());
         PlannedStep {
             step,
-            wave: 0,
+            waves: vec![vec![office::host()]],
             finally,
-            host: office::host(),
             action: "exec".to_owned(),
             with: json!({"argv": ["/bin/sh", "-c", script]}).as_object().unwrap().clone(),
             timeout_ms: 15_000,

@@ -29,7 +29,7 @@ const BROKEN: [Broken; 11] = [
     ("not signed", |order| order.signers = vec![]),
     ("expired", |order| order.set.expires = Timestamp::now() - SignedDuration::from_secs(1)),
     ("of installation \"other\"", |order| order.set.installation = "other".to_owned()),
-    ("no such step", |order| order.plan.steps.iter_mut().for_each(|step| step.host = "web2".parse().unwrap())),
+    ("no such step", |order| order.plan.steps.iter_mut().for_each(|step| step.waves[0][0] = "web2".parse().unwrap())),
     ("parameters are others", |order| order.command.parameters = br#"{"argv":["/bin/sh","-c","true"]}"#.to_vec()),
     ("parameters of step 0 are others", |order| {
         order.command.parameters = br#"{"argv":["/bin/sh","-c","true"]}"#.to_vec();
@@ -272,6 +272,18 @@ async fn an_approval_under_a_condition_is_wanted_by_what_the_host_did_itself() {
     let mut shop = shop.restart().await;
     let second = shop.order("second", "twice");
     shop.refuses(second, "needs an approval by compliance").await;
+    let approved = shop.order("approved", "twice").approved(&OFFICE.noor, "quell-approval.compliance");
+    shop.succeeds(approved).await;
+}
+
+#[tokio::test]
+async fn an_approval_under_what_is_no_condition_is_wanted_always() {
+    let mut shop = Shop::with("web", "1ms", "daily").await;
+    let policy = shop.manifests.get_mut("Policy/web").unwrap();
+    *policy = policy.replace(r#"ledger.acted(\"1h\") >= 1"#, "signal.gone");
+    assert!(policy.contains("signal.gone"), "{policy}");
+    let order = shop.order("order", "twice");
+    shop.refuses(order, "needs an approval by compliance").await;
     let approved = shop.order("approved", "twice").approved(&OFFICE.noor, "quell-approval.compliance");
     shop.succeeds(approved).await;
 }

@@ -12,12 +12,12 @@ pub(super) fn verdict(context: &Context<'_>) -> Option<Hold> {
     if let Some(condition) = &rung.only_if
         && site.judge(condition) != Truth::True
     {
-        return Some(context.no("if", format!("`{}` is not known to hold", condition.text), None));
+        return Some(context.no("if", format!("`{}` is not known to hold", condition.text()), None));
     }
     rung.require.iter().find_map(|requirement| {
         let truth = site.judge(&requirement.that);
         (truth != Truth::True).then(|| {
-            context.no("require", format!("{} (`{}` is {truth})", requirement.because, requirement.that.text), None)
+            context.no("require", format!("{} (`{}` is {truth})", requirement.because, requirement.that.text()), None)
         })
     })
 }

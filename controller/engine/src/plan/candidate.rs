@@ -258,7 +258,7 @@ fn exact_onces(site: &Site<'_>, rung: &Rung, incident: Option<IncidentId>) -> Re
                     let key = format!("{}/{}", rung.name, values::plain(&value));
                     onces.push(PlannedOnce { key, within: Some(*within) });
                 }
-                Lookup::Unknown => return Err(format!("`{}` is not known", key.text)),
+                Lookup::Unknown => return Err(format!("`{}` is not known", key.text())),
             },
         }
     }
@@ -428,15 +428,6 @@ pub(super) fn resources(action: &str, with: &serde_json::Map<String, serde_json:
 
 /// The exact plan: what is approved, what agents check, what the log names.
 fn exact_plan(view: View<'_>, plan: &PlanRow, commands: &[CommandRow]) -> ExactPlan {
-    let step = |command: &CommandRow| PlannedStep {
-        step: command.step,
-        wave: command.wave,
-        finally: command.finally,
-        host: command.host.clone(),
-        action: command.action.clone(),
-        with: command.parameters.clone(),
-        timeout_ms: milliseconds(command.timeout),
-    };
     ExactPlan {
         installation: view.state.meta.installation.clone(),
         epoch: view.state.meta.epoch,
@@ -448,13 +439,41 @@ fn exact_plan(view: View<'_>, plan: &PlanRow, commands: &[CommandRow]) -> ExactP
         rung: plan.rung.clone(),
         requester: plan.requester.clone(),
         values: plan.values.clone(),
-        steps: commands.iter().map(step).collect(),
+        steps: planned_steps(commands),
         settle_ms: milliseconds(plan.settle),
         max_errors: plan.max_errors,
         dry_run: plan.dry_run,
         previews: BTreeMap::new(),
         run: plan.evidence.as_ref().map(|evidence| Digest::of(evidence.run.as_bytes())),
     }
+}
+
+/// The steps of some commands, each with all of its hosts.
+fn planned_steps(commands: &[CommandRow]) -> Vec<PlannedStep> {
+    let mut steps: Vec<PlannedStep> = Vec::new();
+    for command in commands {
+        let timeout_ms = milliseconds(command.timeout);
+        let is_it = |step: &PlannedStep| {
+            step.step == command.step
+                && step.finally == command.finally
+                && step.timeout_ms == timeout_ms
+                && step.action == command.action
+                && step.with == command.parameters
+        };
+        let place = steps.iter().position(is_it).unwrap_or_else(|| {
+            steps.push(PlannedStep {
+                step: command.step,
+                finally: command.finally,
+                action: command.action.clone(),
+                with: command.parameters.clone(),
+                timeout_ms,
+                waves: Vec::new(),
+            });
+            steps.len() - 1
+        });
+        steps[place].add(command.wave, command.host.clone());
+    }
+    steps
 }
 
 fn milliseconds(duration: Duration) -> u64 {

@@ -40,13 +40,13 @@ pub(super) fn reconcile(turn: &mut Turn<'_>, id: PlanId) -> Option<Timestamp> {
     if truth.holds() && due.is_some_and(|due| turn.now >= due && turn.now <= latest) {
         let how =
             if verify.stable.is_zero() { String::new() } else { format!(" for {}", crate::text::span(verify.stable)) };
-        end(turn, id, PlanState::Succeeded, &format!("`{}` held{how}", verify.that.text));
+        end(turn, id, PlanState::Succeeded, &format!("`{}` held{how}", verify.that.text()));
         return None;
     }
     if turn.now >= latest || (turn.now >= deadline && truth == Truth::False) {
         let span = crate::text::span(verify.within);
         let what = if truth == Truth::Unknown { "was not known to hold" } else { "did not hold" };
-        stop::fail(turn, &plan, &format!("`{}` {what} within {span}", verify.that.text));
+        stop::fail(turn, &plan, &format!("`{}` {what} within {span}", verify.that.text()));
         return None;
     }
     if due.is_some_and(|due| turn.now >= due) {

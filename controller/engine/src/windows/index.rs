@@ -249,7 +249,7 @@ impl Index {
         let mut list: BTreeMap<ProbeKey, Assignment> = BTreeMap::new();
         for compiled in &self.policies {
             let observes = compiled.observers.contains(host);
-            for (probe_name, probe) in &compiled.policy.probes {
+            for (probe_name, probe) in compiled.policy.probes.iter() {
                 let Some(source) = compiled.probes.get(probe_name) else { continue };
                 let runs_here = source.placed.as_ref().map_or(observes, |placed| placed.taken.contains(host));
                 if runs_here {
@@ -374,7 +374,7 @@ impl Compiled {
     fn trigger_depends_on_time(&self) -> bool {
         let Trigger::When { when, clear, .. } = &self.policy.trigger else { return true };
         let moves = |condition: &Condition| {
-            !condition.derived().is_empty() || condition.text.contains(".age") || condition.text.contains("acted")
+            !condition.derived().is_empty() || condition.text().contains(".age") || condition.text().contains("acted")
         };
         let own = [Some(when), clear.as_ref()];
         let named = own.into_iter().flatten().flat_map(|condition| condition.signals());
@@ -384,7 +384,7 @@ impl Compiled {
         });
         of_signals
             || own.into_iter().flatten().any(moves)
-            || self.policy.values.iter().any(|value| value.is.text.contains(".age") || !value.is.derived().is_empty())
+            || self.policy.values.iter().any(|value| value.is.text().contains(".age") || !value.is.derived().is_empty())
     }
 
     /// All its conditions.

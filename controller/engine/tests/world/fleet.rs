@@ -269,7 +269,7 @@ impl Facts {
         self.names.clear();
         for stored in manifests.values() {
             if let Manifest::Policy(policy) = &stored.manifest {
-                for (name, probe) in &policy.probes {
+                for (name, probe) in policy.probes.iter() {
                     let names = self.names.entry(probe.key()).or_default();
                     names.push(format!("{}/{name}", policy.name.name));
                     names.push(name.clone());

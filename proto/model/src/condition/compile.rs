@@ -8,15 +8,16 @@ mod names;
 use cel::common::ast::{ComprehensionExpr, Expr, IdedExpr, LiteralValue, operators};
 
 use super::{
-    Declared, Error, Names, Reference, judge,
+    Declared, Error, Reference, judge,
     parse::Places,
+    source::Names,
     tree::{Boolean, Number, Source, Text, Typed},
 };
 use crate::{policy::Family, probe::FieldType};
 
 /// Compiles one expression.
 pub(super) struct Compiler<'d, 't> {
-    declared: &'d Declared<'d>,
+    declared: &'d Declared,
     places: Places<'t>,
     /// Variables of the comprehensions around the present place.
     loops: Vec<(String, Family)>,
@@ -26,7 +27,7 @@ pub(super) struct Compiler<'d, 't> {
 }
 
 impl<'d, 't> Compiler<'d, 't> {
-    pub(super) fn new(declared: &'d Declared<'d>, places: Places<'t>) -> Self {
+    pub(super) fn new(declared: &'d Declared, places: Places<'t>) -> Self {
         Self { declared, places, loops: Vec::new(), reads: Vec::new(), uses_elements: false }
     }
 

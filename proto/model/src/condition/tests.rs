@@ -3,7 +3,7 @@
 mod errors;
 mod laws;
 
-use std::{cell::Cell, collections::BTreeMap, time::Duration};
+use std::{cell::Cell, collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{Condition, Declared, Derived, Error, Expression, Lookup, Over, Reference, Scope};
 use crate::{
@@ -107,32 +107,29 @@ pub(super) fn shop() -> BTreeMap<String, Probe> {
 }
 
 /// Everything that the tests' conditions may name.
-pub(super) fn declared<'a>(
-    probes: &'a BTreeMap<String, Probe>,
-    values: &'a BTreeMap<&str, Vec<Value>>,
-) -> Declared<'a> {
-    Declared {
-        probes: Some(probes),
-        signals: vec!["dead", "fine", "gone"],
-        values: values.iter().map(|(name, values)| (*name, values.as_slice())).collect(),
-        element: Some(("disk", Family::Disks)),
+pub(super) fn declared() -> Arc<Declared> {
+    Arc::new(Declared {
+        probes: Arc::new(shop()),
+        signals: ["dead", "fine", "gone"].map(str::to_owned).into(),
+        values: values(),
+        element: Some(("disk".to_owned(), Family::Disks)),
         in_rung: true,
-    }
+    })
 }
 
 /// The values of the shop's policies.
-pub(super) fn values() -> BTreeMap<&'static str, Vec<Value>> {
+fn values() -> BTreeMap<String, Vec<Value>> {
     let servers = || vec![Value::from("dns1"), Value::from("dns2")];
     BTreeMap::from([
-        ("active", servers()),
-        ("standby", servers()),
-        ("limit", vec![Value::Number(12.0), Value::Number(20.0)]),
-        ("mixed", vec![Value::Number(12.0), Value::from("x")]),
+        ("active".to_owned(), servers()),
+        ("standby".to_owned(), servers()),
+        ("limit".to_owned(), vec![Value::Number(12.0), Value::Number(20.0)]),
+        ("mixed".to_owned(), vec![Value::Number(12.0), Value::from("x")]),
     ])
 }
 
 pub(super) fn compile(text: &str) -> Result<Condition, Error> {
-    Condition::compile(text, &declared(&shop(), &values()))
+    Condition::compile(text, &declared())
 }
 
 fn judge(text: &str, scope: &Tables) -> Truth {
@@ -396,9 +393,24 @@ fn long_and_hostile_texts_are_cut_and_escaped() {
 }
 
 #[test]
+fn what_was_signed_is_compiled_when_it_is_judged() {
+    let signed = Condition::signed("signal.dead && probe.dns1.failures > 1", &declared());
+    let at_once = compile(signed.text()).expect("a condition");
+    assert_eq!(signed.judge(&monday()), at_once.judge(&monday()));
+    assert_eq!((signed.reads(), signed.probes()), (at_once.reads(), at_once.probes()));
+    for none in ["signal.ded", "signal.dead &&", "[1, 2]", "1 + 2"] {
+        let signed = Condition::signed(none, &declared());
+        let fault = signed.judge(&monday()).expect_err("no condition");
+        assert_eq!(fault.to_string(), compile(none).expect_err("no condition").message);
+        assert!(signed.reads().is_empty() && signed.saw(&monday()).is_empty());
+    }
+    let none = Expression::signed("[1, 2]", &declared());
+    assert!(none.evaluate(&monday()).is_err() && none.text() == "[1, 2]");
+}
+
+#[test]
 fn expressions_have_values() {
-    let (probes, values) = (shop(), values());
-    let declared = declared(&probes, &values);
+    let declared = declared();
     for (text, expected) in [
         ("probe.tool.active", Lookup::Known("dns1".into())),
         ("value.active == \"dns1\" ? \"dns2\" : \"dns1\"", Lookup::Known("dns2".into())),

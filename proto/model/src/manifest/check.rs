@@ -21,6 +21,7 @@ use crate::{
 };
 
 use super::{
+    Reading,
     node::Node,
     object::{Object, Report, unknown},
     schema::{self, KINDS},
@@ -38,7 +39,7 @@ struct Head {
 }
 
 /// Checks a document.
-pub(crate) fn manifest(document: &Node, digest: Digest, report: &Report) -> Option<Manifest> {
+pub(crate) fn manifest(document: &Node, digest: Digest, reading: Reading, report: &Report) -> Option<Manifest> {
     let object = Object::new(document, schema::DOCUMENT, "", report)?;
     object.parsed("apiVersion", |version| match version {
         "quell/v1" => Ok(()),
@@ -59,7 +60,7 @@ pub(crate) fn manifest(document: &Node, digest: Digest, report: &Report) -> Opti
     let spec = Object::new(spec, kind.fields, "spec", report)?;
     let head = name.map(|name| Head { name, digest });
     match kind.name {
-        "Policy" => policy::policy(head, &spec).map(Arc::new).map(Manifest::Policy),
+        "Policy" => policy::policy(head, &spec, reading).map(Arc::new).map(Manifest::Policy),
         "Service" => others::service(head, &spec).map(Arc::new).map(Manifest::Service),
         "Calendar" => others::calendar(head, &spec).map(Arc::new).map(Manifest::Calendar),
         "Window" => others::window(head, &spec).map(Arc::new).map(Manifest::Window),

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::{name::HostName, policy};
+use crate::{condition::Reference, name::HostName, policy};
 
 mod errors;
 mod properties;
@@ -68,6 +68,42 @@ fn canonical_json_is_read_back_through_the_same_checks() {
         from_canonical(r#"{"apiVersion":"quell/v1","kind":"Policy","metadata":{"name":"x"},"spec":{"hosts":"none"}}"#);
     assert!(shown(&errors.unwrap_err()).contains("`hosts` is all, or { matchLabels: … }, not \"none\""));
     assert!(from_canonical("{").is_err());
+}
+
+/// Every condition of a policy: its text and what it reads.
+fn conditions(policy: &policy::Policy) -> Vec<(&str, &[Reference])> {
+    let policy::Trigger::When { when, clear, .. } = &policy.trigger else { panic!("{:?}", policy.trigger) };
+    let signals = policy.signals.values().map(|signal| &signal.that);
+    let told = policy.tell.iter().filter_map(|tell| tell.when.as_ref());
+    let rungs = policy.ladder.iter().flat_map(|rung| {
+        let required = rung.require.iter().map(|one| &one.that);
+        let asked = rung.approval.iter().filter_map(|rule| rule.only_if.as_ref());
+        let verified = rung.verify.iter().map(|verify| &verify.that);
+        rung.only_if.iter().chain(&rung.unless).chain(required).chain(asked).chain(verified)
+    });
+    let all = clear.iter().chain([when]).chain(signals).chain(told).chain(rungs);
+    let mut values: Vec<_> = policy.values.iter().map(|value| (value.is.text(), value.is.reads())).collect();
+    values.sort_unstable();
+    all.map(|condition| (condition.text(), condition.reads())).chain(values).collect()
+}
+
+#[test]
+fn what_was_signed_means_the_same_when_it_is_asked() {
+    let parsed = parse_one(FAILOVER).unwrap();
+    for one in &parsed {
+        let signed = from_signed(&one.canonical).map_err(|errors| shown(&errors)).unwrap();
+        assert_eq!(signed.digest(), one.manifest.digest());
+        let (Manifest::Policy(signed), Manifest::Policy(written)) = (&signed, &one.manifest) else { continue };
+        assert_eq!(conditions(signed), conditions(written));
+        assert_eq!(signed.defaults, written.defaults);
+        assert!(conditions(signed).iter().all(|(text, reads)| !reads.is_empty() || *text == "true"));
+    }
+    let broken = parsed[0].canonical.replace("signal.dead", "signal.ded");
+    assert!(shown(&from_canonical(&broken).unwrap_err()).contains("no signal is called ded"));
+    let Ok(Manifest::Policy(policy)) = from_signed(&broken) else { panic!("only its conditions are wrong") };
+    let (text, reads) = conditions(&policy).into_iter().find(|(text, _)| text.contains("ded")).unwrap();
+    assert!(reads.is_empty(), "{text} reads {reads:?}");
+    assert!(from_signed(&broken.replace("\"mode\":\"enforce\"", "\"mode\":\"act\"")).is_err(), "all else is looked at");
 }
 
 #[test]

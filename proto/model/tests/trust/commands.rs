@@ -190,7 +190,7 @@ fn a_command_is_for_one_host() {
 
 #[test]
 fn the_step_is_in_the_plan_exactly_so() {
-    let changes: [fn(&mut Case); 6] = [
+    let changes: [fn(&mut Case); 7] = [
         |case| case.step = 2,
         |case| case.action = "exec".to_owned(),
         |case| case.parameters = object(json!({ "service": "sshd" })),
@@ -200,6 +200,7 @@ fn the_step_is_in_the_plan_exactly_so() {
             let again = case.plan.steps[0].clone();
             case.plan.steps.push(again);
         },
+        |case| case.plan.steps[0].add(1, "web1".parse().unwrap()),
     ];
     for change in changes {
         let mut case = Case::new();
@@ -282,9 +283,7 @@ fn a_placed_step_runs_where_its_filled_selector_says() {
     outside.plan.values.insert("place".to_owned(), Value::from("lb3"));
     denied!(outside.authorize(), Denied::NotSigned { .. });
     let mut two = placed("lb=lb1");
-    let mut other = two.plan.steps[0].clone();
-    other.host = "web2".parse().unwrap();
-    two.plan.steps.push(other);
+    two.plan.steps[0].add(1, "web2".parse().unwrap());
     denied!(two.authorize(), Denied::OutOfScope { .. });
 }
 

@@ -14,12 +14,15 @@ use super::world::{Case, object};
 fn a_plan_is_written_as_it_always_was() {
     let mut plan = Case::new().plan;
     plan.steps.truncate(1);
+    for host in ["web2", "web3"] {
+        plan.steps[0].add(2, host.parse().unwrap());
+    }
     plan.policy_digest = Some(Digest([0xab; 32]));
     let text = concat!(
         r#"{"dryRun":false,"epoch":1,"incident":"inc-4","installation":"shop","maxErrors":0,"plan":"plan-7","#,
         r#""policy":"plants/web","policyDigest":"DIGEST","requester":null,"rung":"restart","settleMs":60000,"#,
-        r#""steps":[{"action":"service.restart","finally":false,"host":"web1","step":0,"timeoutMs":30000,"wave":0,"#,
-        r#""with":{"service":"nginx"}}],"target":"web1","values":{"place":"lb1","unit":"nginx"}}"#,
+        r#""steps":[{"action":"service.restart","finally":false,"step":0,"timeoutMs":30000,"#,
+        r#""waves":[["web1"],[],["web2","web3"]],"with":{"service":"nginx"}}],"target":"web1","values":{"place":"lb1","unit":"nginx"}}"#,
     )
     .replace("DIGEST", &"ab".repeat(32));
     assert_eq!(plan.canonical(), text);

@@ -50,8 +50,7 @@ fn each_ceiling_is_refused_by_its_name() {
     }
     denied!(bounded("hosts: { matchLabels: { role: db } }").authorize(), Denied::HostLimited { .. });
     let mut wide = bounded("wave: 1");
-    let other = quell_model::plan::PlannedStep { host: "web2".parse().unwrap(), ..wide.plan.steps[0].clone() };
-    wide.plan.steps.push(other);
+    wide.plan.steps[0].add(0, "web2".parse().unwrap());
     let refused = wide.authorize().unwrap_err().to_string();
     assert!(refused.contains("a wave has 2 hosts, and at most 1"), "{refused}");
 }

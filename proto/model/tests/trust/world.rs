@@ -193,9 +193,8 @@ impl Case {
         let with = object(json!({ "service": "nginx" }));
         let step = PlannedStep {
             step: 0,
-            wave: 0,
+            waves: vec![vec![host.clone()]],
             finally: false,
-            host: host.clone(),
             action: "service.restart".to_owned(),
             with: with.clone(),
             timeout_ms: 30_000,

@@ -237,7 +237,7 @@ impl Compiler<'_, '_> {
         let (Typed::Number(Number::Read(source)) | Typed::Captured(source)) = typed else {
             return Err(self.error(of, format!("{} wants a field that is a number", over.as_str())));
         };
-        let (probe, field) = match (source, self.declared.element) {
+        let (probe, field) = match (source, &self.declared.element) {
             (Source::Field { probe, field }, _) => (probe.into(), field.into()),
             (Source::Element { field }, Some((_, family))) => {
                 ("host".to_owned(), format!("{}[$].{field}", family.prefix()))
@@ -253,8 +253,8 @@ impl Compiler<'_, '_> {
     }
 
     fn holds(&mut self, node: &IdedExpr, element: &IdedExpr, path: &IdedExpr) -> Result<Typed, Error> {
-        let family = match (&element.expr, self.declared.element) {
-            (Expr::Ident(name), Some((variable, family))) if name == variable => family,
+        let family = match (&element.expr, &self.declared.element) {
+            (Expr::Ident(name), Some((variable, family))) if name == variable => *family,
             _ => return Err(self.error(node, "holds is asked of the policy's element: disk.holds(\"/path\")")),
         };
         let path = self.text(path)?;

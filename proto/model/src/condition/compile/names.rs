@@ -90,7 +90,7 @@ impl<'d> Compiler<'d, '_> {
     pub(super) fn is_taken(&self, name: &str) -> bool {
         ROOTS.contains(&name)
             || self.loops.iter().any(|(variable, _)| variable == name)
-            || self.declared.element.is_some_and(|(variable, _)| variable == name)
+            || self.declared.element.as_ref().is_some_and(|(variable, _)| variable == name)
     }
 
     pub(super) fn path(&mut self, node: &IdedExpr) -> Result<Typed, Error> {
@@ -102,8 +102,9 @@ impl<'d> Compiler<'d, '_> {
         if let Some(level) = self.loops.iter().position(|(variable, _)| variable == root) {
             return self.loop_variable(node, level, &rest);
         }
-        if let Some((variable, family)) = self.declared.element.filter(|(variable, _)| *variable == root) {
-            return self.element(node, variable, family, &rest);
+        let declared: &'d Declared = self.declared;
+        if let Some((variable, family)) = declared.element.as_ref().filter(|(variable, _)| variable == root) {
+            return self.element(node, variable, *family, &rest);
         }
         match root {
             "probe" => self.probe(node, &rest),
@@ -114,7 +115,7 @@ impl<'d> Compiler<'d, '_> {
             "outcome" => self.outcome(node, &rest),
             "ledger" => Err(self.error(node, "the ledger is asked with ledger.acted(\"1h\")")),
             other => {
-                let known = ROOTS.into_iter().chain(self.declared.element.map(|(variable, _)| variable));
+                let known = ROOTS.into_iter().chain(declared.element.as_ref().map(|(variable, _)| variable.as_str()));
                 Err(self.error(start, format!("nothing here is called {other}: {}", suggestion(other, known))))
             }
         }
@@ -138,8 +139,8 @@ impl<'d> Compiler<'d, '_> {
 
     fn signal(&mut self, node: &IdedExpr, rest: &[Segment<'_>]) -> Result<Typed, Error> {
         let name = self.only_name(node, "signal", rest)?;
-        if !self.declared.signals.contains(&name.as_str()) {
-            let near = suggestion(&name, self.declared.signals.iter().copied());
+        if !self.declared.signals.contains(&name) {
+            let near = suggestion(&name, self.declared.signals.iter().map(String::as_str));
             return Err(self.error(node, format!("no signal is called {name}: {near}")));
         }
         self.read(Reference::Signal(name.clone()));
@@ -147,9 +148,9 @@ impl<'d> Compiler<'d, '_> {
     }
 
     fn declared_value(&self, node: &IdedExpr, name: &str) -> Result<&'d [Value], Error> {
-        let declared: &'d Declared<'d> = self.declared;
-        declared.values.get(name).copied().ok_or_else(|| {
-            let near = suggestion(name, declared.values.keys().copied());
+        let declared: &'d Declared = self.declared;
+        declared.values.get(name).map(Vec::as_slice).ok_or_else(|| {
+            let near = suggestion(name, declared.values.keys().map(String::as_str));
             self.error(node, format!("no value is called {name}: {near}"))
         })
     }
@@ -171,7 +172,7 @@ impl<'d> Compiler<'d, '_> {
         self.in_rung(node, "plan")?;
         let name = self.only_name(node, "plan", rest)?;
         let planned = plan_fields().iter().find(|spec| spec.name == name);
-        let kind = match planned.filter(|_| !self.declared.values.contains_key(name.as_str())) {
+        let kind = match planned.filter(|_| !self.declared.values.contains_key(&name)) {
             Some(spec) => spec.kind,
             None => self.value_type(node, &name)?,
         };
@@ -285,9 +286,9 @@ impl<'d> Compiler<'d, '_> {
     }
 
     fn declared_probe(&self, node: &IdedExpr, name: &str) -> Result<&'d Probe, Error> {
-        let declared: &'d Declared<'d> = self.declared;
-        declared.probes.and_then(|probes| probes.get(name)).ok_or_else(|| {
-            let known = declared.probes.into_iter().flat_map(|probes| probes.keys()).map(String::as_str);
+        let declared: &'d Declared = self.declared;
+        declared.probes.get(name).ok_or_else(|| {
+            let known = declared.probes.keys().map(String::as_str);
             self.error(node, format!("no probe is called {name}: {}", suggestion(name, known)))
         })
     }

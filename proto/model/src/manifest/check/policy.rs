@@ -1,11 +1,15 @@
 //! Policies: what they observe, and what holds them back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
     action::whole,
-    condition::Declared,
+    condition::{Declared, Expression},
     manifest::{
+        Reading,
         node::{Content, Key, Node},
         object::{Object, Short},
         schema::Shape,
@@ -32,7 +36,7 @@ use super::{
 const RESERVED: [&str; 8] = ["host", "probe", "signal", "value", "plan", "outcome", "ledger", "target"];
 
 /// Reads a policy.
-pub(super) fn policy(head: Option<Head>, spec: &Object<'_>) -> Option<Policy> {
+pub(super) fn policy(head: Option<Head>, spec: &Object<'_>, reading: Reading) -> Option<Policy> {
     let description = spec.text("description");
     let service = spec.parsed("service", str::parse::<ObjectName>);
     let problem = spec.parsed("problem", str::parse::<ObjectName>);
@@ -40,27 +44,23 @@ pub(super) fn policy(head: Option<Head>, spec: &Object<'_>) -> Option<Policy> {
     let toil = spec.object("toil").and_then(|toil| self::toil(&toil));
     let mode = spec.parsed("mode", mode);
     let hosts = selector(spec, "hosts");
-    let probes = probes(spec);
+    let probes = Arc::new(probes(spec));
     let mut target = spec.short("target");
     let element = target.as_mut().and_then(each);
     let is_fleet = matches!(&target, Some(Short::Text(text)) if text == "fleet");
-    let context = Context {
-        declared: Declared {
-            probes: Some(&probes),
-            element: element.as_ref().map(|(family, variable)| (variable.as_str(), *family)),
-            ..Declared::default()
-        },
-        per_host: is_fleet.then(|| per_host(&probes)),
-        known: None,
+    let declared = Declared {
+        probes: Arc::clone(&probes),
+        element: element.as_ref().map(|(family, variable)| (variable.clone(), *family)),
+        ..Declared::default()
     };
-    let target = target_rule(target.as_ref(), element.clone(), &context);
+    let context =
+        Context { reading, declared: Arc::new(declared), per_host: is_fleet.then(|| per_host(&probes)), known: None };
+    let target = target_rule(target.as_ref(), element, &context);
     let allowed = one_of(spec);
-    let mut values_known = BTreeMap::new();
-    let values = values(spec, &context, &allowed, &mut values_known);
-    let context = Context { declared: Declared { values: values_known, ..context.declared }, ..context };
-    let names: Vec<_> = spec.members("signals").iter().map(|(key, _)| key.text.as_str()).collect();
-    let context = Context { declared: Declared { signals: names, ..context.declared }, ..context };
-    let signals = signals(spec, &context, is_fleet);
+    let values = values(spec, &context, &allowed);
+    let signals: Vec<_> = spec.members("signals").iter().map(|(key, _)| key.text.clone()).collect();
+    let context = context.declaring(|declared| (declared.values, declared.signals) = (allowed, signals));
+    let signals = self::signals(spec, &context, is_fleet);
     let trigger = spec.object("trigger").and_then(|trigger| trigger::trigger(&trigger, &context));
     let expect = spec.object("expect").and_then(|expect| expect.parsed("every", unit::duration));
     let tell = spec.objects("tell").iter().filter_map(|tell| trigger::tell(tell, &context)).collect();
@@ -171,11 +171,7 @@ fn each(target: &mut Short<'_>) -> Option<(Family, String)> {
     Some((family?, variable?))
 }
 
-fn target_rule(
-    target: Option<&Short<'_>>,
-    element: Option<(Family, String)>,
-    context: &Context<'_>,
-) -> Option<TargetRule> {
+fn target_rule(target: Option<&Short<'_>>, element: Option<(Family, String)>, context: &Context) -> Option<TargetRule> {
     match (target?, element) {
         (Short::Text(text), _) if text == "fleet" => Some(TargetRule::Fleet),
         (Short::Text(_), _) => Some(TargetRule::Host),
@@ -211,13 +207,9 @@ fn scalar(node: &Node) -> Option<Value> {
     }
 }
 
-/// Reads the values, each after those that it needs: in rounds, as the canonical form has no order of its own.
-fn values<'a>(
-    spec: &Object<'a>,
-    context: &Context<'a>,
-    allowed: &'a BTreeMap<String, Vec<Value>>,
-    known: &mut BTreeMap<&'a str, &'a [Value]>,
-) -> Vec<ComputedValue> {
+/// Reads the values, each after those that it needs: in rounds, as the canonical form has no order of its own. Where
+/// nobody evaluates them they stay in that form's order.
+fn values(spec: &Object<'_>, context: &Context, allowed: &BTreeMap<String, Vec<Value>>) -> Vec<ComputedValue> {
     let mut pending = Vec::new();
     for (key, node) in spec.members("values") {
         check_name(spec, key);
@@ -227,36 +219,37 @@ fn values<'a>(
             pending.push((key, object));
         }
     }
-    let all: BTreeMap<&str, &[Value]> =
-        allowed.iter().map(|(name, values)| (name.as_str(), values.as_slice())).collect();
-    let declared =
-        |values: &BTreeMap<&'a str, &'a [Value]>| Declared { values: values.clone(), ..context.declared.clone() };
-    let mut ordered = Vec::new();
+    let value = |(key, object): &(&Key, Object<'_>), context: &Context| {
+        let (is, one_of) = (context.expression(object, "is"), allowed.get(&key.text));
+        Some(ComputedValue { name: key.text.clone(), is: is?, one_of: one_of?.clone() })
+    };
+    let all = context.declaring(|declared| declared.values.clone_from(allowed));
+    if context.reading == Reading::Signed {
+        return pending.iter().filter_map(|one| value(one, &all)).collect();
+    }
+    let (mut context, mut ordered) = (context.clone(), Vec::new());
     while !pending.is_empty() {
         let ready = pending.iter().position(|(_, object)| {
             let text = object.node("is").and_then(Node::text);
-            text.is_some_and(|text| crate::condition::Expression::compile(text, &declared(known)).is_ok())
+            text.is_some_and(|text| Expression::compile(text, &context.declared).is_ok())
         });
         let Some(ready) = ready else { break };
-        let (key, object) = pending.remove(ready);
-        let context = Context { declared: declared(known), per_host: context.per_host.clone(), known: None };
-        let is = context.expression(&object, "is");
-        if let (Some(is), Some((name, values))) = (is, allowed.get_key_value(&key.text)) {
-            ordered.push(ComputedValue { name: key.text.clone(), is, one_of: values.clone() });
-            known.insert(name, values);
+        if let Some(value) = value(&pending.remove(ready), &context) {
+            context = context.declaring(|declared| {
+                declared.values.insert(value.name.clone(), value.one_of.clone());
+            });
+            ordered.push(value);
         }
     }
     for (_, object) in &pending {
-        let context = Context { declared: declared(&all), per_host: context.per_host.clone(), known: None };
-        if context.expression(object, "is").is_some() {
+        if all.expression(object, "is").is_some() {
             object.report.fault(object.place_of("is"), "the value needs itself, by way of others: break the circle");
         }
     }
-    known.extend(all);
     ordered
 }
 
-fn signals<'a>(spec: &Object<'a>, context: &Context<'a>, is_fleet: bool) -> BTreeMap<String, Signal> {
+fn signals(spec: &Object<'_>, context: &Context, is_fleet: bool) -> BTreeMap<String, Signal> {
     let mut signals = BTreeMap::new();
     let Shape::Map(shape) = spec.shape("signals") else { return signals };
     for (key, node) in spec.members("signals") {
@@ -273,7 +266,9 @@ fn signals<'a>(spec: &Object<'a>, context: &Context<'a>, is_fleet: bool) -> BTre
             }
         };
         let Some(signal) = signal else { continue };
-        if let Some(other) = signal.that.signals().first() {
+        if context.reading == Reading::Written
+            && let Some(other) = signal.that.signals().first()
+        {
             let message = format!("a signal asks probes, not the signal `{other}`: write the condition out");
             spec.report.fault(node.place, message);
         }

@@ -8,6 +8,7 @@ use crate::{
     action::{self, whole},
     condition::{Condition, Reference},
     manifest::{
+        Reading,
         node::{Content, Node},
         object::{Object, Report, Short, unknown},
         schema::Shape,
@@ -25,7 +26,7 @@ use super::{conditions::Context, parts};
 const REJECT: &str = crate::trust::approvals::REJECT;
 
 /// Reads the ladder.
-pub(super) fn ladder<'a>(spec: &Object<'a>, context: &Context<'a>, is_fleet: bool) -> Vec<Rung> {
+pub(super) fn ladder(spec: &Object<'_>, context: &Context, is_fleet: bool) -> Vec<Rung> {
     let context = context.in_rung();
     let mut names = BTreeSet::new();
     let mut rungs = Vec::new();
@@ -41,7 +42,7 @@ pub(super) fn ladder<'a>(spec: &Object<'a>, context: &Context<'a>, is_fleet: boo
     rungs
 }
 
-fn rung<'a>(object: &Object<'a>, context: &Context<'a>, is_fleet: bool) -> Option<Rung> {
+fn rung(object: &Object<'_>, context: &Context, is_fleet: bool) -> Option<Rung> {
     let name = object.parsed("name", str::parse::<ObjectName>);
     let only_if = context.condition(object, "if");
     let after = object.parsed("after", unit::duration);
@@ -85,7 +86,10 @@ fn rung<'a>(object: &Object<'a>, context: &Context<'a>, is_fleet: bool) -> Optio
 }
 
 /// What hosts listed is known when the plan has been carried out, of a rung that is previewed at all.
-fn check_previews(object: &Object<'_>, context: &Context<'_>, rung: &Rung) {
+fn check_previews(object: &Object<'_>, context: &Context, rung: &Rung) {
+    if context.reading == Reading::Signed {
+        return;
+    }
     let is_value = |name: &str| context.declared.values.contains_key(name);
     let names_it = |condition: &Condition| {
         condition.reads().iter().any(|read| matches!(read, Reference::Plan(name) if !is_value(name)))
@@ -116,13 +120,13 @@ fn check_listing(object: &Object<'_>, steps: &[Step], finally: &[Step]) {
     }
 }
 
-fn requirement<'a>(object: &Object<'a>, context: &Context<'a>) -> Option<Requirement> {
+fn requirement(object: &Object<'_>, context: &Context) -> Option<Requirement> {
     let (that, because) = (context.condition(object, "that"), object.text("because"));
     Some(Requirement { that: that?, because: because? })
 }
 
 /// Reads a placement; values of its labels may be values of the policy.
-fn placement(object: &Object<'_>, context: &Context<'_>) -> Option<Placement> {
+fn placement(object: &Object<'_>, context: &Context) -> Option<Placement> {
     let placement = parts::placement(object, "on")?;
     if let (Selector::Labels(labels), Some(node)) = (&placement.selector, object.node("on")) {
         for value in labels.values() {
@@ -132,11 +136,11 @@ fn placement(object: &Object<'_>, context: &Context<'_>) -> Option<Placement> {
     Some(placement)
 }
 
-fn steps<'a>(object: &Object<'a>, field: &str, context: &Context<'a>, needs_place: bool) -> Vec<Step> {
+fn steps(object: &Object<'_>, field: &str, context: &Context, needs_place: bool) -> Vec<Step> {
     object.objects(field).iter().filter_map(|object| step(object, context, needs_place)).collect()
 }
 
-fn step<'a>(object: &Object<'a>, context: &Context<'a>, needs_place: bool) -> Option<Step> {
+fn step(object: &Object<'_>, context: &Context, needs_place: bool) -> Option<Step> {
     let action = object.text("action");
     let on = placement(object, context);
     if needs_place && on.is_none() && !object.has("on") {
@@ -153,7 +157,7 @@ fn step<'a>(object: &Object<'a>, context: &Context<'a>, needs_place: bool) -> Op
     Some(Step { action, on, with, timeout: timeout?, once })
 }
 
-fn once<'a>(once: &Short<'a>, context: &Context<'a>) -> Option<Once> {
+fn once(once: &Short<'_>, context: &Context) -> Option<Once> {
     match once {
         Short::Text(_) => Some(Once::Incident),
         Short::Long(long) => {
@@ -164,7 +168,7 @@ fn once<'a>(once: &Short<'a>, context: &Context<'a>) -> Option<Once> {
 }
 
 /// Reads the parameters of a step: checked by the action's own grammar, once for every set of values that they can have.
-fn parameters(object: &Object<'_>, action: &str, context: &Context<'_>) -> serde_json::Map<String, Json> {
+fn parameters(object: &Object<'_>, action: &str, context: &Context) -> serde_json::Map<String, Json> {
     let empty = Node { place: object.place, content: Content::Map(Vec::new()) };
     let node = object.node("with").unwrap_or(&empty);
     let known = action::ACTIONS.iter().map(|known| known.name);
@@ -177,7 +181,7 @@ fn parameters(object: &Object<'_>, action: &str, context: &Context<'_>) -> serde
     if action == "dns.failover" {
         refuse_fixed_servers(object, node, &used);
     }
-    let most = used.iter().filter_map(|name| context.declared.values.get(name)).map(|values| values.len()).max();
+    let most = used.iter().filter_map(|name| context.declared.values.get(*name)).map(Vec::len).max();
     let mut faults = BTreeSet::new();
     for round in 0..most.unwrap_or(1) {
         let report = Report::default();
@@ -234,7 +238,7 @@ fn rollout(object: &Object<'_>) -> Option<Rollout> {
     Some(Rollout { waves, settle: settle?, max_errors: max_errors? })
 }
 
-fn approval<'a>(object: &Object<'a>, context: &Context<'a>) -> Option<ApprovalRule> {
+fn approval(object: &Object<'_>, context: &Context) -> Option<ApprovalRule> {
     let only_if = context.condition(object, "if");
     let role = object.parsed("role", str::parse::<ObjectName>);
     let count = object.parsed("count", |text| whole(text, 1, 100));
@@ -252,7 +256,7 @@ fn approval<'a>(object: &Object<'a>, context: &Context<'a>) -> Option<ApprovalRu
     })
 }
 
-fn choices<'a>(object: &Object<'a>, context: &Context<'a>) -> Vec<Choice> {
+fn choices(object: &Object<'_>, context: &Context) -> Vec<Choice> {
     let plain = |name: ObjectName| Choice {
         does: if name.as_str() == REJECT { Does::Deny } else { Does::Run },
         name: name.to_string(),
@@ -285,7 +289,7 @@ fn choices<'a>(object: &Object<'a>, context: &Context<'a>) -> Vec<Choice> {
 }
 
 /// Reads a choice that tells somebody.
-fn told<'a>(object: &Object<'a>, context: &Context<'a>) -> Option<Choice> {
+fn told(object: &Object<'_>, context: &Context) -> Option<Choice> {
     let name = object.parsed("name", |text| match text.parse::<ObjectName>() {
         Ok(name) if name.as_str() == REJECT => Err("`reject` denies and tells nobody: call it otherwise".to_owned()),
         parsed => parsed.map_err(|error| error.to_string()),
@@ -298,7 +302,7 @@ fn told<'a>(object: &Object<'a>, context: &Context<'a>) -> Option<Choice> {
     Some(Choice { name: name?.to_string(), does: Does::Tell { contact: contact?, text } })
 }
 
-fn verify<'a>(object: &Object<'a>, context: &Context<'a>) -> Option<Verify> {
+fn verify(object: &Object<'_>, context: &Context) -> Option<Verify> {
     let that = context.condition(object, "that");
     let (stable, within) = (object.parsed("stable", unit::duration), object.parsed("within", unit::duration));
     let (stable, within) = (stable?, within?);

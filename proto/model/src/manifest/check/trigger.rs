@@ -13,7 +13,7 @@ use crate::{
 use super::conditions::Context;
 
 /// Reads a trigger.
-pub(super) fn trigger<'a>(object: &Object<'a>, context: &Context<'a>) -> Option<Trigger> {
+pub(super) fn trigger(object: &Object<'_>, context: &Context) -> Option<Trigger> {
     if object.has("alert") {
         // Said already: a later version knows it.
         return None;
@@ -53,7 +53,7 @@ fn schedule(object: &Object<'_>) -> Option<Schedule> {
 }
 
 /// Reads a message.
-pub(super) fn tell<'a>(object: &Object<'a>, context: &Context<'a>) -> Option<Tell> {
+pub(super) fn tell(object: &Object<'_>, context: &Context) -> Option<Tell> {
     let at = object.parsed("at", |text| match text {
         "firing" => Ok(TellAt::Firing),
         "held" => Ok(TellAt::Held),
@@ -63,9 +63,9 @@ pub(super) fn tell<'a>(object: &Object<'a>, context: &Context<'a>) -> Option<Tel
     });
     let when = context.condition(object, "if");
     let contact = object.parsed("contact", str::parse::<ObjectName>);
-    let probes = context.declared.probes;
+    let probes = &context.declared.probes;
     let attach = object.list("attach", |text| match text.strip_prefix("probe.") {
-        Some(name) if probes.is_some_and(|probes| probes.contains_key(name)) => Ok(text.to_owned()),
+        Some(name) if probes.contains_key(name) => Ok(text.to_owned()),
         None if text == "changes" => Ok(text.to_owned()),
         Some(name) => Err(format!("there is no probe `{name}` to attach")),
         None => Err(format!("{text:?} cannot be attached: there are probe.NAME and changes")),

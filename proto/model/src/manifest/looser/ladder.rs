@@ -29,8 +29,8 @@ fn rung(found: &mut Found, old: &Rung, new: &Rung, was_proposed: bool) {
         found.note("unless", "waits for `after` in any case", "may not wait");
     }
     for old in &old.require {
-        if !new.require.iter().any(|new| new.that.text == old.that.text) {
-            found.note("require", old.that.text.clone(), "none, or another");
+        if !new.require.iter().any(|new| new.that.text() == old.that.text()) {
+            found.note("require", old.that.text().to_owned(), "none, or another");
         }
     }
     placement(found, "on", old.on.as_ref(), new.on.as_ref());
@@ -45,7 +45,7 @@ fn rung(found: &mut Found, old: &Rung, new: &Rung, was_proposed: bool) {
         approval(found, old.approval.as_ref(), new.approval.as_ref());
     });
     match (&old.verify, &new.verify) {
-        (Some(old), None) => found.note("verify", old.that.text.clone(), "none"),
+        (Some(old), None) => found.note("verify", old.that.text().to_owned(), "none"),
         (Some(old), Some(new)) => {
             found.shortens("verify.stable", old.stable, new.stable);
             found.lengthens("verify.within", old.within, new.within);
@@ -106,7 +106,7 @@ fn once(once: Option<&Once>) -> String {
     match once {
         None => "none".to_owned(),
         Some(Once::Incident) => "in an incident".to_owned(),
-        Some(Once::Key { key, within }) => format!("for each {} in {}", key.text, duration_text(*within)),
+        Some(Once::Key { key, within }) => format!("for each {} in {}", key.text(), duration_text(*within)),
     }
 }
 
@@ -124,7 +124,7 @@ fn rollout(found: &mut Found, old: &Rollout, new: &Rollout) {
 fn approval(found: &mut Found, old: Option<&ApprovalRule>, new: Option<&ApprovalRule>) {
     let Some(old) = old else { return };
     let asked = |rule: &ApprovalRule| match &rule.only_if {
-        Some(condition) => format!("{} of {}, if {}", rule.count, rule.role, condition.text),
+        Some(condition) => format!("{} of {}, if {}", rule.count, rule.role, condition.text()),
         None => format!("{} of {}", rule.count, rule.role),
     };
     let Some(new) = new else { return found.note("role", asked(old), "nobody is asked") };
@@ -139,8 +139,10 @@ fn approval(found: &mut Found, old: Option<&ApprovalRule>, new: Option<&Approval
         }
     }
     match (&old.only_if, &new.only_if) {
-        (None, Some(condition)) => found.note("if", "always", condition.text.clone()),
-        (Some(old), Some(new)) if old.text != new.text => found.note("if", old.text.clone(), new.text.clone()),
+        (None, Some(condition)) => found.note("if", "always", condition.text().to_owned()),
+        (Some(old), Some(new)) if old.text() != new.text() => {
+            found.note("if", old.text().to_owned(), new.text().to_owned());
+        }
         _ => {}
     }
     found.lengthens("expires", old.expires, new.expires);

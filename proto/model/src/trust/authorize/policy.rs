@@ -7,7 +7,7 @@ use crate::{
     calendar::Calendar,
     digest::Digest,
     name::{FullName, ObjectName, Target},
-    plan,
+    plan::{self, PlannedStep},
     policy::{ApprovalRule, Manifest, Mode, Policy, Rung, Step, TargetRule},
     selector::{Placement, Selector},
     trust::{
@@ -128,7 +128,8 @@ fn check_scope(
     if !selector.matches(labels) {
         return Err(out(lacking("`on`", &selector)));
     }
-    let taken = case.plan.steps.iter().filter(|other| other.step == case.step.step).count();
+    let same = case.plan.steps.iter().filter(|other| other.step == case.step.step);
+    let taken = same.flat_map(PlannedStep::hosts).count();
     if pick.is_some_and(|pick| taken > pick as usize) {
         return Err(out(format!("the plan takes {taken} hosts for the step, more than its `pick`")));
     }
