@@ -233,8 +233,8 @@ fn base(places: &Places, newest: Option<Newest>, firsts: &[u64]) -> Result<(Know
         return Ok((Known::default(), is_damaged));
     }
     tracing::warn!("no checkpoint can be read; the view is the only one to know the oldest rows");
-    let (head, rows) = View::open(&places.view).and_then(|view| view.contents()).map_err(|_| Error::Damaged {
-        what: format!("neither a checkpoint in {} nor the view can be read", places.checkpoints.display()),
+    let (head, rows) = View::open(&places.view).and_then(|view| view.contents()).map_err(|error| Error::Damaged {
+        what: format!("neither a checkpoint in {} nor the view can be read ({error})", places.checkpoints.display()),
         lost: format!("what the records before {} left", firsts.first().copied().unwrap_or(1)),
         remedy: RESTORE,
     })?;

@@ -7,6 +7,7 @@ use std::{
     fs::File,
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use quell_engine::state::Table;
@@ -21,6 +22,13 @@ use super::{
 
 /// Holds the head of the log that the rows belong to. Keys of rows begin with the name of a table.
 const HEAD: &[u8] = b"\0head";
+
+/// What sled says of a directory whose lock somebody holds.
+const LOCKED: &str = "could not acquire lock";
+/// So often a lock is waited for,
+const MOST_WAITS: u32 = 200;
+/// and so long each time.
+const WAIT: Duration = Duration::from_millis(10);
 
 /// Memory that sled may use for its pages.
 const CACHE_BYTES: u64 = 16 << 20;
@@ -44,7 +52,7 @@ impl View {
     pub(crate) fn open(directory: &Path) -> Result<Self, Error> {
         files::make_directory(directory)?;
         let config = sled::Config::new().path(directory).flush_every_ms(None).cache_capacity(CACHE_BYTES);
-        let db = guarded(|| config.open())?;
+        let db = patiently(|| guarded(|| config.open()))?;
         Ok(Self { db, directory: directory.to_owned() })
     }
 
@@ -114,6 +122,18 @@ impl View {
     }
 }
 
+/// Opens what this process may have closed a moment ago: sled lets go of its lock on threads of its own, some time after the
+/// last handle is gone. Nobody else can hold it, as the data directory is locked by ourselves.
+fn patiently<T>(mut open: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+    for _ in 0..MOST_WAITS {
+        match open() {
+            Err(Error::View(why)) if why.contains(LOCKED) => std::thread::sleep(WAIT),
+            opened => return opened,
+        }
+    }
+    open()
+}
+
 /// Runs something of sled's; an error or a panic in it says that the view cannot be used.
 fn guarded<T>(work: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, Error> {
     match std::panic::catch_unwind(AssertUnwindSafe(work)) {
@@ -155,4 +175,32 @@ fn decode_row(bytes: &[u8]) -> Result<Held, sled::Error> {
 
 fn unreadable(reason: impl std::fmt::Display) -> sled::Error {
     sled::Error::Io(std::io::Error::new(std::io::ErrorKind::InvalidData, reason.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_is_let_go_late_is_waited_for_and_nothing_else_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = View::open(directory.path()).unwrap();
+        let config = sled::Config::new().path(directory.path());
+        let why = guarded(|| config.open()).unwrap_err().to_string();
+        assert!(why.contains(LOCKED), "sled says it in other words: {why}");
+        let (mut held, mut asked) = (Some(held), 0);
+        patiently(|| {
+            asked += 1;
+            held = held.take().filter(|_| asked < 3);
+            guarded(|| config.open())
+        })
+        .unwrap();
+        assert!(asked >= 3, "it was asked {asked} times");
+        let mut asked = 0;
+        let refused = patiently::<()>(|| {
+            asked += 1;
+            Err(Error::View("damaged".to_owned()))
+        });
+        assert!(refused.is_err() && asked == 1, "{refused:?} after {asked}");
+    }
 }
