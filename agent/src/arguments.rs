@@ -89,3 +89,32 @@ pub(crate) struct Hold {
     #[arg(long)]
     pub(crate) lift: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// The names of all options, and of the variables of the environment that stand for one.
+    fn options(command: &clap::Command, found: &mut BTreeSet<String>) {
+        for argument in command.get_arguments().filter(|argument| !argument.is_positional()) {
+            found.extend(argument.get_long().map(str::to_owned));
+            found.extend(argument.get_env().map(|name| name.to_string_lossy().into_owned()));
+        }
+        command.get_subcommands().for_each(|command| options(command, found));
+    }
+
+    /// There is no switch that turns verification off. Each of these says where something lies, how the log looks, whom to
+    /// join or until when nothing runs; a new one stands here once somebody has seen that it lets nothing through.
+    #[test]
+    fn no_option_turns_verification_off() {
+        let mut found = BTreeSet::new();
+        options(&Arguments::command(), &mut found);
+        let known =
+            ["QUELL_AGENT_DATA_DIR", "QUELL_LOG_FORMAT", "data-dir", "for", "lift", "log-format", "name", "reason"];
+        assert_eq!(found, known.map(str::to_owned).into());
+    }
+}

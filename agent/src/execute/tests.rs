@@ -27,6 +27,7 @@ use crate::{
 mod limits;
 #[path = "../../tests/office/mod.rs"]
 pub(crate) mod office;
+mod open;
 mod shop;
 mod signed;
 
