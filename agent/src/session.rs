@@ -200,6 +200,7 @@ impl Session {
             next_sequence: self.outbox.next_sequence(),
             spool_dropped: self.spool.dropped() - self.reported_drops,
             instance: self.parts.instance.clone(),
+            host_hold: Some(wire::hold(self.parts.hold.borrow().as_ref())),
         };
         self.link = Link::connecting(&*self.parts.connect, hello);
     }

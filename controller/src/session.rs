@@ -233,7 +233,7 @@ impl Worker {
         self.live.lost(hello.spool_dropped);
         self.context.metrics.samples_dropped.inc_by(hello.spool_dropped);
         let hello = wire::hello(hello, self.caller.peer.connection)?;
-        self.submit(Input::Connected { host: host.clone(), hello }).await?;
+        self.submit(Input::Connected { host: host.clone(), hello: Box::new(hello) }).await?;
         // A revocation between the check of the certificate and the installation of the session found nobody to end.
         let state = self.context.decider.state();
         let admitted = state.hosts.get(&host).is_some_and(|row| {

@@ -93,6 +93,7 @@ pub fn hello(message: v1::Hello, connection: u64) -> Result<Hello, Invalid> {
     at_most("hello.facts", message.facts.len(), ITEMS)?;
     at_most("hello.journal", message.journal.len(), ITEMS)?;
     at_most("hello.at_hand", message.at_hand.len(), AT_HAND)?;
+    let held = message.host_hold.map(host_hold).transpose()?;
     let at_hand = message.at_hand.iter().map(|id| command_id(id)).collect::<Result<_, _>>()?;
     let journal = message.journal.into_iter().map(journal_entry).collect::<Result<_, _>>()?;
     let facts = message.facts.into_iter().map(|(name, fact)| (cut(name, NAME_BYTES), cut(fact, NAME_BYTES))).collect();
@@ -102,6 +103,7 @@ pub fn hello(message: v1::Hello, connection: u64) -> Result<Hello, Invalid> {
         fence: message.fence,
         journal,
         at_hand,
+        held,
         connection,
         dropped: message.spool_dropped,
         trust_version: message.trust_version,

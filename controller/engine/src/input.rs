@@ -43,7 +43,7 @@ pub enum Input {
         /// The host.
         host: HostName,
         /// What the agent said of itself.
-        hello: Hello,
+        hello: Box<Hello>,
     },
     /// An agent's session ended.
     Disconnected {
@@ -132,6 +132,8 @@ pub struct Hello {
     /// Commands that it has and that its journal does not tell of: it may begin them at any moment, and owes an outcome
     /// of each.
     pub at_hand: BTreeSet<CommandId>,
+    /// The reason and the end of its administrator's hold, when there is one. Absent: it says so in a message of its own.
+    pub held: Option<Option<(String, Timestamp)>>,
     /// The connection on which it said so: a later one of the same agent has a higher number.
     pub connection: u64,
     /// Samples that it dropped.

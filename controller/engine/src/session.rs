@@ -52,6 +52,9 @@ pub(crate) fn connected(turn: &mut Turn<'_>, name: &HostName, hello: &Hello) {
         .data(serde_json::json!({ "dropped": hello.dropped })),
     );
     newer::note(turn, &row);
+    if let Some(hold) = &hello.held {
+        host_held(turn, name, hold.clone());
+    }
     turn.windows.hear(name, now);
     turn.touch(Subject::Host(name.clone()));
     turn.effect(Effect::Open { host: name.clone(), connection: hello.connection });

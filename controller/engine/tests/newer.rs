@@ -62,7 +62,7 @@ fn says(world: &mut World, host: &str, sets: &[(&str, u64)], trust_version: u64)
 fn hello(world: &mut World, host: &str, set_versions: BTreeMap<SetName, u64>, trust_version: u64) {
     let host: HostName = host.parse().unwrap();
     let hello = Hello { instance: "1".to_owned(), set_versions, trust_version, ..Hello::default() };
-    world.step(Input::Connected { host, hello });
+    world.step(Input::Connected { host, hello: Box::new(hello) });
     assert_eq!(check(&world.state), []);
 }
 

@@ -3,8 +3,8 @@
 
 mod world;
 
-use quell_engine::{Explanation, explain::Recorded, state::Verdict};
-use quell_model::value::Truth;
+use quell_engine::{Explanation, explain::Recorded, input::Hello, state::Verdict};
+use quell_model::{selector::Selector, value::Truth};
 use world::{Done, World};
 
 /// The guards in the order in which they are asked.
@@ -259,4 +259,21 @@ fn awaiting_an_approval() {
     let mut world = farm(&POLICY.replace("mode: enforce", "mode: propose"));
     dies(&mut world, "1m");
     expect(&world, Verdict::AwaitingApproval, "approval");
+}
+
+#[test]
+fn a_host_that_comes_back_held_is_not_given_what_waited_for_it() {
+    let mut world = World::begin("2026-11-23T09:59:00+01:00");
+    world.join("lone", &[("role", "lone")]);
+    world.disconnect("lone");
+    let hosts = Selector::labels([("role".to_owned(), "lone".to_owned())].into());
+    let run = world.a_run("service.restart", hosts, serde_json::json!({ "service": "web" }));
+    world.run_by("ada", run).unwrap();
+    let held_by = |world: &World| world.plans()[0].hold.as_ref().map(|hold| hold.guard.clone());
+    assert_eq!(held_by(&world).as_deref(), Some("online"), "{}", world.story());
+    let held = Some(Some(("its disk is being changed".to_owned(), "2026-11-24T09:00:00Z".parse().unwrap())));
+    let hello = Hello { held, instance: "1".to_owned(), ..Hello::default() };
+    world.step(quell_engine::Input::Connected { host: "lone".parse().unwrap(), hello: Box::new(hello) });
+    assert_eq!(held_by(&world).as_deref(), Some("hostHold"), "{}", world.story());
+    assert!(world.sent().is_empty());
 }

@@ -119,7 +119,10 @@ async fn start(options: store::Options) -> Bench {
     };
     handle.request(Actor::Controller, joined).await.unwrap();
     let hello = Hello { agent_version: "0.1.0".to_owned(), instance: "1".to_owned(), ..Hello::default() };
-    handle.input_durable(Input::Connected { host: "planthost1".parse().unwrap(), hello }).await.unwrap();
+    handle
+        .input_durable(Input::Connected { host: "planthost1".parse().unwrap(), hello: Box::new(hello) })
+        .await
+        .unwrap();
     Bench { decider, room, effects, directory }
 }
 

@@ -453,10 +453,12 @@ impl World {
         }
         self.say(host, Told::Welcome(welcome))?;
         match wire::hello(hello, connection) {
-            Ok(hello) => match self.turn(vec![Input::Connected { host: host.clone(), hello }])?.pop() {
-                Some(Err(Failed::Unavailable(why))) => self.close(host, &why.to_string()),
-                _ => Ok(()),
-            },
+            Ok(hello) => {
+                match self.turn(vec![Input::Connected { host: host.clone(), hello: Box::new(hello) }])?.pop() {
+                    Some(Err(Failed::Unavailable(why))) => self.close(host, &why.to_string()),
+                    _ => Ok(()),
+                }
+            }
             Err(invalid) => self.close(host, &invalid.to_string()),
         }
     }

@@ -126,7 +126,7 @@ fn an_order_that_its_agent_still_has_is_called_off_there_and_not_counted_out_her
             cancel(&mut world, 1).unwrap();
         }
         let hello = Hello { at_hand: [waiting].into(), instance: "1".to_owned(), ..Hello::default() };
-        world.step(Input::Connected { host: host.clone(), hello });
+        world.step(Input::Connected { host: host.clone(), hello: Box::new(hello) });
         assert!(!world.kinds().contains("commandResent"), "{}", world.story());
         assert_eq!(world.cancelled.contains(&(host.clone(), waiting)), is_called_off, "{}", world.story());
         assert_eq!(world.state.commands[&waiting].outcome, None, "{}", world.story());

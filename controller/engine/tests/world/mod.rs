@@ -274,7 +274,7 @@ impl World {
         };
         agent.generation += 1;
         let is_new = agent.sampling.insert(ProbeKey::host());
-        self.step(Input::Connected { host: host.clone(), hello });
+        self.step(Input::Connected { host: host.clone(), hello: Box::new(hello) });
         if is_new {
             self.schedule(self.now + Duration::from_millis(200), Event::Sample(host, ProbeKey::host()));
         }

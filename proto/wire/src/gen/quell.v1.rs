@@ -94,6 +94,10 @@ pub struct Hello {
     /// will begin, or the agent will say that it does not; until then the controller must not count it as not begun.
     #[prost(string, repeated, tag = "14")]
     pub at_hand: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The hold of the host's own administrator, so that the host is never online without it being known; absent: the agent
+    /// tells it in a message of its own right after (it was made before this field).
+    #[prost(message, optional, tag = "15")]
+    pub host_hold: ::core::option::Option<HostHold>,
 }
 /// A command that an agent's journal knows.
 #[derive(serde::Serialize)]

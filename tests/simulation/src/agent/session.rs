@@ -111,6 +111,7 @@ impl World {
         let connection = self.new_connection();
         let (now, wall, forgets) = (self.now, self.wall_of(host), self.lacks(Broken::LostOutcomes));
         let silent = self.lacks(Broken::WaitingUntold);
+        let host_hold = self.agents.get(host).map(|agent| hold(agent.is_held, now));
         let Some(process) = self.agents.get_mut(host).and_then(|agent| agent.process.as_mut()) else { return Ok(()) };
         if !matches!(process.link, Link::Waiting) {
             return Ok(());
@@ -130,6 +131,7 @@ impl World {
             journal: open.iter().filter_map(|record| entry(record, wall)).collect(),
             at_hand,
             next_sequence: process.outbox.next_sequence(),
+            host_hold,
             ..v1::Hello::default()
         };
         self.speak(host, v1::AgentMessage { sequence: 0, body: Some(Up::Hello(hello)) })
@@ -290,7 +292,7 @@ impl World {
 
     /// Says whether the host is held, when the controller does not know.
     fn tell_hold(&mut self, host: &HostName) -> Result<(), Died> {
-        let until = wall(self.now + 3_600 * SECOND, 0).as_millisecond();
+        let now = self.now;
         let Some(agent) = self.agents.get_mut(host) else { return Ok(()) };
         let held = agent.is_held;
         let Some(process) = agent.process.as_mut().filter(|process| process.told_hold != held) else { return Ok(()) };
@@ -298,8 +300,7 @@ impl World {
             return Ok(());
         }
         process.told_hold = held;
-        let hold = v1::HostHold { held, reason: "the administrator works on it".to_owned(), until_unix_ms: until };
-        self.report(host, Up::HostHold(hold))
+        self.report(host, Up::HostHold(hold(held, now)))
     }
 
     /// Sends what all probes see now.
@@ -386,3 +387,9 @@ static NAMES: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| {
     }
     names
 });
+
+/// What an agent says of its administrator's hold.
+fn hold(held: bool, now: Millis) -> v1::HostHold {
+    let until_unix_ms = wall(now + 3_600 * SECOND, 0).as_millisecond();
+    v1::HostHold { held, reason: "the administrator works on it".to_owned(), until_unix_ms }
+}
