@@ -3,6 +3,7 @@
 //! One thread decides and writes ([`decider`]); everything else reads the state that it publishes, hands it inputs and
 //! carries out the effects that it releases. `main.rs` is the table of contents.
 
+pub mod alerts;
 pub mod arguments;
 pub mod audit;
 pub mod backup;

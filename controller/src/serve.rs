@@ -26,6 +26,7 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 
 use crate::{
+    alerts,
     config::{self, Config},
     decider::{self, Decider},
     effects, init,
@@ -203,7 +204,8 @@ impl Controller {
         health.set_serving::<AgentServiceServer<Sessions>>().await;
         health.set_serving::<OperatorServiceServer<rpc::Operators>>().await;
         health.set_serving::<EnrolmentServiceServer<Enrolments>>().await;
-        let routes = self.routes(&stop, &sessions)?.add_service(probes);
+        let services = self.routes(&stop, &sessions)?.add_service(probes);
+        let routes = Routes::from(services.into_axum_router().merge(alerts::routes(decider.clone())));
         // What carries out and tells goes on until the decider has said its last word.
         let last = CancellationToken::new();
         let mut tasks = Tasks::default();

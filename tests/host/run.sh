@@ -1,6 +1,6 @@
 #!/bin/sh
 # The door to the tests that need more than a checkout: root, loop devices, namespaces, a real systemd, promtool,
-# BIND.
+# Alertmanager, BIND.
 #
 #   sudo ./tests/host/run.sh          runs every tests/host/*.sh but this one; each says why when it skips
 #

@@ -193,6 +193,10 @@ impl Scope for Own<'_> {
         Lookup::Unknown
     }
 
+    fn alert(&self) -> Truth {
+        Truth::Unknown
+    }
+
     fn signal(&self, _: &str) -> Truth {
         Truth::Unknown
     }

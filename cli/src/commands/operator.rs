@@ -1,10 +1,13 @@
 //! `quell operator`: people and programs that may call the controller.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
-use quell_link::{authority, profile::Profile};
+use quell_link::{authority, files, profile::Profile};
 use quell_wire::v1::{CreateOperatorRequest, CreateOperatorResponse, RevokeOperatorRequest};
 use rustls_pki_types::CertificateDer;
 
@@ -32,7 +35,7 @@ pub struct Create {
     /// The operator's name.
     #[arg(value_name = "NAME")]
     pub name: String,
-    /// viewer, operator, admin, or a role that approvals ask for; may be repeated.
+    /// viewer, operator, admin, alert-source, or a role that approvals ask for; may be repeated.
     #[arg(long = "role", value_name = "ROLE", required = true)]
     pub roles: Vec<String>,
     /// How long the certificate lives.
@@ -41,6 +44,10 @@ pub struct Create {
     /// The file for the profile, which must not exist; without it NAME.toml.
     #[arg(long = "to", value_name = "FILE")]
     pub file: Option<PathBuf>,
+    /// For a program that speaks TLS by itself, such as Alertmanager: a new directory with ca.pem, certificate.pem and
+    /// key.pem instead of a profile.
+    #[arg(long, value_name = "DIRECTORY", conflicts_with = "file")]
+    pub pem: Option<PathBuf>,
 }
 
 /// Admits or removes an operator.
@@ -61,8 +68,9 @@ pub async fn run(command: &Command, context: &Context) -> Result<Exit, Error> {
 
 async fn create(arguments: &Create, context: &Context) -> Result<Exit, Error> {
     let file = arguments.file.clone().unwrap_or_else(|| PathBuf::from(format!("{}.toml", arguments.name)));
-    if file.exists() {
-        return Err(Error::Usage(format!("{} exists: name another file with --to", file.display())));
+    let (place, option) = arguments.pem.as_ref().map_or((&file, "file with --to"), |it| (it, "directory with --pem"));
+    if place.exists() {
+        return Err(Error::Usage(format!("{} exists: name another {option}", place.display())));
     }
     let mut client = context.client().await?;
     let Shown { profile: mut own, believed, .. } = Shown::ask(&mut client, context, Timestamp::now()).await?;
@@ -77,9 +85,21 @@ async fn create(arguments: &Create, context: &Context) -> Result<Exit, Error> {
     };
     let answer = client.create_operator(request).await?.into_inner();
     let profile = profile(&arguments.name, &own, answer, key.serialize_pem());
-    profile.save(&file).map_err(|error| failed(&error))?;
-    output::line(&file.display().to_string())?;
+    match &arguments.pem {
+        None => profile.save(&file).map_err(|error| failed(&error))?,
+        Some(directory) => write_pem(&profile, directory).map_err(|error| failed(&error))?,
+    }
+    output::line(&place.display().to_string())?;
     Ok(Exit::Done)
+}
+
+/// What a program needs that knows nothing of profiles; each file is for its owner only.
+fn write_pem(profile: &Profile, directory: &Path) -> Result<(), files::Error> {
+    files::create_directory(directory)?;
+    for (name, text) in [("ca.pem", &profile.roots), ("certificate.pem", &profile.chain), ("key.pem", &profile.key)] {
+        files::write(&directory.join(name), text.as_bytes())?;
+    }
+    Ok(())
 }
 
 fn profile(name: &str, own: &Profile, answer: CreateOperatorResponse, key: String) -> Profile {

@@ -16,9 +16,9 @@ use quell_model::{
 use crate::{
     Effect, breaker,
     draft::Entry,
-    fault, incident,
+    external, fault, incident,
     scope::{Notes, View},
-    state::{AlertRow, AlertState, VerdictRow},
+    state::{AlertRow, AlertState, ExternalRow, VerdictRow},
     turn::{Subject, Turn, by_policy},
     verdict,
     windows::{Compiled, after},
@@ -59,7 +59,8 @@ pub(crate) fn reconcile(turn: &mut Turn<'_>, policy: &FullName, target: &Target)
     }
     verdict::update(turn, &compiled, target, truth);
     let calm = breaker::calm(turn, policy, target);
-    due.into_iter().chain(calm).min()
+    let stale = external::stale_from(turn.view(), &compiled, target);
+    due.into_iter().chain(calm).chain(stale).min()
 }
 
 fn incident_of(turn: &Turn<'_>, policy: &FullName, target: &Target) -> Option<crate::id::IncidentId> {
@@ -252,6 +253,7 @@ pub(crate) fn drop_alert(turn: &mut Turn<'_>, policy: &FullName, target: &Target
     let key = (policy.clone(), target.clone());
     let alert = turn.state().alerts.get(&key).cloned();
     turn.draft.remove::<VerdictRow>(&key);
+    turn.draft.remove::<ExternalRow>(&key);
     if let Some(alert) = alert {
         turn.draft.remove::<AlertRow>(&key);
         turn.record(

@@ -328,6 +328,11 @@ pub enum Request {
         /// Why.
         reason: String,
     },
+    /// Another system tells of its alerts.
+    TellAlerts {
+        /// Those that fire and those that are over.
+        alerts: Vec<ForeignAlert>,
+    },
     /// Close a policy's breaker.
     ResetBreaker {
         /// The policy.
@@ -335,6 +340,17 @@ pub enum Request {
         /// Why.
         reason: String,
     },
+}
+
+/// An alert of another system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignAlert {
+    /// What it is known by there.
+    pub fingerprint: String,
+    /// Its labels.
+    pub labels: Labels,
+    /// Whether it fires; otherwise it is over.
+    pub fires: bool,
 }
 
 /// What a hold covers.
@@ -377,6 +393,15 @@ pub enum Reply {
     Version(u64),
     /// Holds ended.
     Released(Vec<WindowId>),
+    /// Alerts were taken in.
+    Told {
+        /// So many,
+        of: u32,
+        /// of which so many concern a policy.
+        concerning: u32,
+        /// How often one that does named no host that its policy means.
+        unplaced: u32,
+    },
 }
 
 /// Why a request was not granted; nothing was changed.

@@ -25,6 +25,7 @@ mod breaker;
 mod draft;
 mod escalate;
 mod expect;
+mod external;
 mod fault;
 mod guard;
 mod host;

@@ -16,7 +16,7 @@ use quell_model::{
 };
 
 use crate::{
-    State, Windows,
+    State, Windows, external,
     input::Saw,
     ledger, signal,
     state::PlanRow,
@@ -290,6 +290,15 @@ impl Scope for Site<'_> {
         self.notes.depth.set(depth + 1);
         let truth = signal::judge(self, signal);
         self.notes.depth.set(depth);
+        truth
+    }
+
+    fn alert(&self) -> Truth {
+        let truth = external::truth(self.view, self.compiled, self.target, self.after);
+        if let Some(host) = self.target.host() {
+            let value = (truth != Truth::Unknown).then(|| Value::Flag(truth.holds()));
+            self.notes.see(host, "alert.firing".to_owned(), value.as_ref());
+        }
         truth
     }
 

@@ -7,6 +7,7 @@
 mod alert;
 mod assignment;
 mod command;
+mod external;
 mod host;
 mod incident;
 mod ledger;
@@ -32,6 +33,7 @@ pub use self::{
     alert::{AlertRow, AlertState},
     assignment::Assignment,
     command::{CommandRow, CommandState, Look, Outcome, OutcomeKind, Preview},
+    external::{ExternalAlert, ExternalRow},
     host::{HostRow, HostState},
     incident::{Called, Cause, IncidentRow, IncidentState, Note, Told},
     ledger::{BreakerRow, LedgerRow, OnceRow},
@@ -92,6 +94,8 @@ pub enum Table {
     Sets,
     /// What policies that may not act would have done, by policy and what it is about.
     Shadows,
+    /// What other systems say of alerts, by the alert's key.
+    Externals,
 }
 
 /// Everything that is known durably. A copy is a pointer: one that nobody changes is the very same state, and says so at
@@ -157,6 +161,8 @@ pub struct Tables {
     pub schedules: OrdMap<(FullName, Target), Arc<ScheduleRow>>,
     /// What policies that may not act would have done.
     pub shadows: OrdMap<(FullName, String), Arc<ShadowRow>>,
+    /// Alerts that fire as another system says, by policy and target.
+    pub externals: OrdMap<(FullName, Target), Arc<ExternalRow>>,
     /// Whom hosts believe, by version; the last one is in force.
     pub trust: OrdMap<u64, Arc<TrustRow>>,
     /// Signed sets by their names: those of policies by the namespace, those of limits by `NAMESPACE/limits`.

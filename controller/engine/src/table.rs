@@ -13,9 +13,9 @@ use crate::{
     Write,
     id::{CommandId, IncidentId, MessageId, PlanId, TokenId, WindowId},
     state::{
-        AlertRow, BreakerRow, CommandRow, CommandState, HostRow, IncidentRow, LedgerRow, Live, Message, MessageState,
-        Meta, OnceRow, OperatorRow, PlanRow, ScheduleRow, SetRow, ShadowRow, State, StoredManifest, Table, TokenRow,
-        TrustRow, VerdictRow, WindowRow,
+        AlertRow, BreakerRow, CommandRow, CommandState, ExternalRow, HostRow, IncidentRow, LedgerRow, Live, Message,
+        MessageState, Meta, OnceRow, OperatorRow, PlanRow, ScheduleRow, SetRow, ShadowRow, State, StoredManifest,
+        Table, TokenRow, TrustRow, VerdictRow, WindowRow,
     },
 };
 
@@ -175,6 +175,7 @@ row!(ScheduleRow, Schedules, schedules, (FullName, Target));
 row!(TrustRow, Trust, trust, u64);
 row!(SetRow, Sets, sets, String);
 row!(ShadowRow, Shadows, shadows, (FullName, String));
+row!(ExternalRow, Externals, externals, (FullName, Target));
 
 /// Puts a member in or takes it out.
 fn mark<T: Ord + Clone>(set: &mut imbl::OrdSet<T>, member: T, is_in: bool) {
@@ -183,6 +184,33 @@ fn mark<T: Ord + Clone>(set: &mut imbl::OrdSet<T>, member: T, is_in: bool) {
     } else {
         set.remove(&member);
     }
+}
+
+/// Hands every table but that of the counters to a macro: row, name, field.
+macro_rules! tables {
+    ($with:ident) => {
+        $with! {
+            StoredManifest Manifests manifests
+            HostRow Hosts hosts
+            OperatorRow Operators operators
+            TokenRow Tokens tokens
+            AlertRow Alerts alerts
+            IncidentRow Incidents incidents
+            PlanRow Plans plans
+            CommandRow Commands commands
+            WindowRow Windows windows
+            Message Messages messages
+            LedgerRow Ledger ledger
+            BreakerRow Breakers breakers
+            VerdictRow Verdicts verdicts
+            OnceRow Onces onces
+            ScheduleRow Schedules schedules
+            TrustRow Trust trust
+            SetRow Sets sets
+            ShadowRow Shadows shadows
+            ExternalRow Externals externals
+        }
+    };
 }
 
 /// The key of the one row of the table of counters.
@@ -199,39 +227,6 @@ impl State {
         };
     }
 
-    /// Applies one write of a committed change.
-    ///
-    /// # Errors
-    /// The row is not one that this version knows.
-    pub fn apply(&mut self, write: &Write) -> Result<(), Unreadable> {
-        match write.table {
-            Table::Meta => {
-                let row = write.row.clone().unwrap_or_default();
-                let meta = serde_json::from_value(row).map_err(|error| unreadable(write, &error.to_string()))?;
-                self.meta = Arc::new(meta);
-                Ok(())
-            }
-            Table::Manifests => self.apply_row::<StoredManifest>(write),
-            Table::Hosts => self.apply_row::<HostRow>(write),
-            Table::Operators => self.apply_row::<OperatorRow>(write),
-            Table::Tokens => self.apply_row::<TokenRow>(write),
-            Table::Alerts => self.apply_row::<AlertRow>(write),
-            Table::Incidents => self.apply_row::<IncidentRow>(write),
-            Table::Plans => self.apply_row::<PlanRow>(write),
-            Table::Commands => self.apply_row::<CommandRow>(write),
-            Table::Windows => self.apply_row::<WindowRow>(write),
-            Table::Messages => self.apply_row::<Message>(write),
-            Table::Ledger => self.apply_row::<LedgerRow>(write),
-            Table::Breakers => self.apply_row::<BreakerRow>(write),
-            Table::Verdicts => self.apply_row::<VerdictRow>(write),
-            Table::Onces => self.apply_row::<OnceRow>(write),
-            Table::Schedules => self.apply_row::<ScheduleRow>(write),
-            Table::Trust => self.apply_row::<TrustRow>(write),
-            Table::Sets => self.apply_row::<SetRow>(write),
-            Table::Shadows => self.apply_row::<ShadowRow>(write),
-        }
-    }
-
     fn apply_row<R: Row>(&mut self, write: &Write) -> Result<(), Unreadable> {
         let key = R::Key::parse(&write.key).map_err(|reason| unreadable(write, &reason))?;
         let row = match &write.row {
@@ -242,30 +237,6 @@ impl State {
         Ok(())
     }
 
-    /// Every row as a write: what a checkpoint holds.
-    pub fn rows(&self) -> Vec<Write> {
-        let mut writes = vec![meta_write(&self.meta)];
-        self.write_rows::<StoredManifest>(&mut writes);
-        self.write_rows::<HostRow>(&mut writes);
-        self.write_rows::<OperatorRow>(&mut writes);
-        self.write_rows::<TokenRow>(&mut writes);
-        self.write_rows::<AlertRow>(&mut writes);
-        self.write_rows::<IncidentRow>(&mut writes);
-        self.write_rows::<PlanRow>(&mut writes);
-        self.write_rows::<CommandRow>(&mut writes);
-        self.write_rows::<WindowRow>(&mut writes);
-        self.write_rows::<Message>(&mut writes);
-        self.write_rows::<LedgerRow>(&mut writes);
-        self.write_rows::<BreakerRow>(&mut writes);
-        self.write_rows::<VerdictRow>(&mut writes);
-        self.write_rows::<OnceRow>(&mut writes);
-        self.write_rows::<ScheduleRow>(&mut writes);
-        self.write_rows::<TrustRow>(&mut writes);
-        self.write_rows::<SetRow>(&mut writes);
-        self.write_rows::<ShadowRow>(&mut writes);
-        writes
-    }
-
     fn write_rows<R: Row>(&self, writes: &mut Vec<Write>) {
         writes.extend(R::rows(self).iter().map(|(key, row)| row_write::<R>(key, Some(row))));
     }
@@ -273,50 +244,6 @@ impl State {
     /// Whether this is the very same state: a copy in which nothing was put.
     pub fn is_same(&self, other: &Self) -> bool {
         self.is_same_copy(other) || self.shares_tables(other)
-    }
-
-    fn shares_tables(&self, other: &Self) -> bool {
-        self.meta == other.meta
-            && self.manifests.ptr_eq(&other.manifests)
-            && self.hosts.ptr_eq(&other.hosts)
-            && self.operators.ptr_eq(&other.operators)
-            && self.tokens.ptr_eq(&other.tokens)
-            && self.alerts.ptr_eq(&other.alerts)
-            && self.incidents.ptr_eq(&other.incidents)
-            && self.plans.ptr_eq(&other.plans)
-            && self.commands.ptr_eq(&other.commands)
-            && self.windows.ptr_eq(&other.windows)
-            && self.messages.ptr_eq(&other.messages)
-            && self.ledger.ptr_eq(&other.ledger)
-            && self.breakers.ptr_eq(&other.breakers)
-            && self.verdicts.ptr_eq(&other.verdicts)
-            && self.onces.ptr_eq(&other.onces)
-            && self.schedules.ptr_eq(&other.schedules)
-            && self.trust.ptr_eq(&other.trust)
-            && self.sets.ptr_eq(&other.sets)
-    }
-
-    /// Whether every row says the same.
-    pub fn says_the_same(&self, other: &Self) -> bool {
-        self.meta == other.meta
-            && same_rows::<StoredManifest>(self, other)
-            && same_rows::<HostRow>(self, other)
-            && same_rows::<OperatorRow>(self, other)
-            && same_rows::<TokenRow>(self, other)
-            && same_rows::<AlertRow>(self, other)
-            && same_rows::<IncidentRow>(self, other)
-            && same_rows::<PlanRow>(self, other)
-            && same_rows::<CommandRow>(self, other)
-            && same_rows::<WindowRow>(self, other)
-            && same_rows::<Message>(self, other)
-            && same_rows::<LedgerRow>(self, other)
-            && same_rows::<BreakerRow>(self, other)
-            && same_rows::<VerdictRow>(self, other)
-            && same_rows::<OnceRow>(self, other)
-            && same_rows::<ScheduleRow>(self, other)
-            && same_rows::<TrustRow>(self, other)
-            && same_rows::<SetRow>(self, other)
-            && same_rows::<ShadowRow>(self, other)
     }
 
     /// A policy that is in force.
@@ -332,6 +259,46 @@ impl State {
         self.manifests.get(&("Policy".to_owned(), name.clone())).map(|stored| stored.canonical.as_str())
     }
 }
+
+/// What is done to every table alike.
+macro_rules! over_tables {
+    ($($row:ident $table:ident $field:ident)*) => {
+        impl State {
+            /// Applies one write of a committed change.
+            ///
+            /// # Errors
+            /// The row is not one that this version knows.
+            pub fn apply(&mut self, write: &Write) -> Result<(), Unreadable> {
+                match write.table {
+                    Table::Meta => {
+                        let row = write.row.clone().unwrap_or_default();
+                        let meta = serde_json::from_value(row).map_err(|error| unreadable(write, &error.to_string()))?;
+                        self.meta = Arc::new(meta);
+                        Ok(())
+                    }
+                    $(Table::$table => self.apply_row::<$row>(write),)*
+                }
+            }
+
+            /// Every row as a write: what a checkpoint holds.
+            pub fn rows(&self) -> Vec<Write> {
+                let mut writes = vec![meta_write(&self.meta)];
+                $(self.write_rows::<$row>(&mut writes);)*
+                writes
+            }
+
+            fn shares_tables(&self, other: &Self) -> bool {
+                self.meta == other.meta $(&& self.$field.ptr_eq(&other.$field))*
+            }
+
+            /// Whether every row says the same.
+            pub fn says_the_same(&self, other: &Self) -> bool {
+                self.meta == other.meta $(&& same_rows::<$row>(self, other))*
+            }
+        }
+    };
+}
+tables!(over_tables);
 
 /// Whether two states say the same in one table; rows that they share are not looked into.
 fn same_rows<R: Row>(one: &State, other: &State) -> bool {

@@ -186,8 +186,9 @@ impl<'a> Turn<'a> {
                 Some(compiled) => self.touch_policy(&compiled),
                 None => self.touch_live(),
             }
-            let kept: Vec<Target> =
-                self.state().alerts.keys().filter(|key| key.0 == *name).map(|key| key.1.clone()).collect();
+            let (alerts, externals) = (self.state().alerts.keys(), self.state().externals.keys());
+            let kept: BTreeSet<Target> =
+                alerts.chain(externals).filter(|key| key.0 == *name).map(|key| key.1.clone()).collect();
             for target in kept {
                 self.touch(Subject::Alert(name.clone(), target));
             }

@@ -20,7 +20,15 @@ pub enum Caller {
     Agent,
     /// An operator with a current certificate, one of whose roles gives this right.
     Operator(Right),
+    /// A program with an operator's current certificate and the role [`ALERT_SOURCE`].
+    AlertSource,
 }
+
+/// The role of a program that tells of alerts, and the only one that may. By itself it gives no [`Right`].
+pub const ALERT_SOURCE: &str = "alert-source";
+
+/// Where Alertmanager posts its alerts, over HTTP: a call like the others, to whoever asks this table.
+pub const ALERTMANAGER: &str = "/alerts/alertmanager";
 
 /// What an operator's roles permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,18 +46,19 @@ pub enum Right {
 impl Right {
     /// The highest right that a role gives; every right includes the ones before it. A role that Quell does not know is
     /// one that approvals ask for ("compliance"): it may see and decide.
-    fn of_role(role: &str) -> Self {
+    fn of_role(role: &str) -> Option<Self> {
         match role {
-            "viewer" => Self::Read,
-            "operator" => Self::Act,
-            "admin" => Self::Administer,
-            _ => Self::Decide,
+            "viewer" => Some(Self::Read),
+            "operator" => Some(Self::Act),
+            "admin" => Some(Self::Administer),
+            ALERT_SOURCE => None,
+            _ => Some(Self::Decide),
         }
     }
 
     /// Whether these roles give this right. No role gives none.
     pub fn is_given_by(self, roles: &[String]) -> bool {
-        roles.iter().any(|role| Self::of_role(role) >= self)
+        roles.iter().any(|role| Self::of_role(role) >= Some(self))
     }
 }
 
@@ -92,6 +101,7 @@ pub const TABLE: &[Rule] = &[
     rule("/quell.v1.OperatorService/ChangeHost", Caller::Operator(Right::Administer)),
     rule("/quell.v1.OperatorService/CreateOperator", Caller::Operator(Right::Administer)),
     rule("/quell.v1.OperatorService/RevokeOperator", Caller::Operator(Right::Administer)),
+    rule(ALERTMANAGER, Caller::AlertSource),
     rule("/grpc.health.v1.Health/Check", Caller::Anyone),
     rule("/grpc.health.v1.Health/Watch", Caller::Operator(Right::Read)),
     rule("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Caller::Operator(Right::Read)),
@@ -110,25 +120,28 @@ pub fn check(path: &str, peer: &Peer, gatekeeper: &dyn Gatekeeper, now: Timestam
     let late_is_fine = match (rule.caller, &peer.role) {
         (Caller::Anyone, _) => return Ok(()),
         (Caller::LateAgent, Some(Role::Agent { .. })) => true,
-        (Caller::Agent, Some(Role::Agent { .. })) | (Caller::Operator(_), Some(Role::Operator { .. })) => false,
+        (Caller::Agent, Some(Role::Agent { .. }))
+        | (Caller::Operator(_) | Caller::AlertSource, Some(Role::Operator { .. })) => false,
         (wanted, shown) => return Err(wrong_kind(path, wanted, shown.as_ref())),
     };
     if peer.is_expired(now) && !late_is_fine {
         return Err(expired(peer));
     }
     gatekeeper.admit(peer).map_err(Status::permission_denied)?;
-    if let (Caller::Operator(right), Some(Role::Operator { name })) = (rule.caller, &peer.role) {
-        let roles = gatekeeper.roles(name);
-        if !right.is_given_by(&roles) {
-            return Err(lacks(path, right, name, &roles));
-        }
-    }
-    Ok(())
+    let Some(Role::Operator { name }) = &peer.role else { return Ok(()) };
+    let roles = gatekeeper.roles(name);
+    let is_given = match rule.caller {
+        Caller::Operator(right) => right.is_given_by(&roles),
+        Caller::AlertSource => roles.iter().any(|role| role == ALERT_SOURCE),
+        Caller::Anyone | Caller::LateAgent | Caller::Agent => true,
+    };
+    if is_given { Ok(()) } else { Err(lacks(path, rule.caller, name, &roles)) }
 }
 
 fn wrong_kind(path: &str, wanted: Caller, shown: Option<&Role>) -> Status {
     let method = method(path);
-    let wanted = if matches!(wanted, Caller::Operator(_)) { "an operator's" } else { "an agent's" };
+    let is_operator = matches!(wanted, Caller::Operator(_) | Caller::AlertSource);
+    let wanted = if is_operator { "an operator's" } else { "an agent's" };
     match shown {
         None => Status::unauthenticated(format!("{method} takes {wanted} certificate, and the caller showed none")),
         Some(role) => Status::permission_denied(format!(
@@ -147,12 +160,14 @@ fn expired(peer: &Peer) -> Status {
     Status::unauthenticated(format!("the certificate of {who} ended{end}: {remedy}"))
 }
 
-fn lacks(path: &str, right: Right, name: &str, roles: &[String]) -> Status {
-    let needed = match right {
-        Right::Read => "viewer, operator or admin",
-        Right::Decide => "operator, admin or one that approvals ask for",
-        Right::Act => "operator or admin",
-        Right::Administer => "admin",
+fn lacks(path: &str, wanted: Caller, name: &str, roles: &[String]) -> Status {
+    let needed = match wanted {
+        Caller::Operator(Right::Read) => "viewer, operator or admin",
+        Caller::Operator(Right::Decide) => "operator, admin or one that approvals ask for",
+        Caller::Operator(Right::Act) => "operator or admin",
+        Caller::Operator(Right::Administer) => "admin",
+        Caller::AlertSource => ALERT_SOURCE,
+        Caller::Anyone | Caller::LateAgent | Caller::Agent => "of another kind of caller",
     };
     let has = if roles.is_empty() { "none".to_owned() } else { roles.join(", ") };
     Status::permission_denied(format!("{} needs the role {needed}; operator {name} has {has}", method(path)))

@@ -50,6 +50,10 @@ impl Scope for Samples {
         Lookup::Unknown
     }
 
+    fn alert(&self) -> Truth {
+        Truth::Unknown
+    }
+
     fn signal(&self, name: &str) -> Truth {
         self.signals.get(name).copied().unwrap_or(Truth::Unknown)
     }
@@ -173,6 +177,7 @@ fn compiled() -> Vec<(&'static str, Condition, ByHand)> {
         values: [("active".to_owned(), ["dns1", "dns2"].map(Value::from).into())].into(),
         element: Some(("disk".to_owned(), Family::Disks)),
         in_rung: true,
+        alert: true,
     });
     let compile = |text| Condition::compile(text, &declared).unwrap_or_else(|error| panic!("{text}: {error}"));
     CONDITIONS.map(|(name, text, by_hand)| (name, compile(text), by_hand)).into()

@@ -14,17 +14,21 @@ mod world;
 use world::{Case, Ceilings, ann, believed, bob, cat};
 
 fn commands(criterion: &mut Criterion) {
-    let mut fleet = Case::new();
-    for host in 0..1_000 {
-        fleet.plan.steps[0].add(host / 50, format!("web-{host}").parse().unwrap());
-    }
+    let fleet = |hosts: usize| {
+        let mut fleet = Case::new();
+        for host in 0..hosts {
+            fleet.plan.steps[0].add(host / 50, format!("web-{host}").parse().unwrap());
+        }
+        fleet
+    };
     let votes = vec![(bob(), "compliance", "now"), (cat(), "compliance", "now")];
     let approved = Case { votes, ..Case::new() }.rung("careful");
     let cases = [
         ("a policy's step", Case::new()),
         ("a policy's step within limits", Case { limits: Some(Ceilings::new("plants", "wave: 4")), ..Case::new() }),
         ("a policy's step that two people approved", approved),
-        ("a policy's step in a plan for 1,000 hosts", fleet),
+        ("a policy's step in a plan for 1,000 hosts", fleet(1_000)),
+        ("a policy's step in a plan for 10,000 hosts", fleet(10_000)),
         ("a person's order", Case::order(|_| {})),
     ];
     for (name, case) in cases {

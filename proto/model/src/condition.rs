@@ -51,6 +51,8 @@ pub struct Declared {
     pub element: Option<(String, Family)>,
     /// Whether `plan.*`, `outcome.*` and `ledger.*` are there: in rungs.
     pub in_rung: bool,
+    /// Whether `alert.firing` is there: where `trigger: { alert: … }` declares alerts of another system.
+    pub alert: bool,
 }
 
 /// Why a text is not a condition.
@@ -132,6 +134,8 @@ pub trait Scope {
     fn plan(&self, name: &str) -> Lookup;
     /// A value that the last step reported.
     fn outcome(&self, name: &str) -> Lookup;
+    /// Whether another system says that the policy's alert fires on the target.
+    fn alert(&self) -> Truth;
     /// Acts on this target within a span.
     fn acted(&self, within: Duration) -> f64;
 }

@@ -14,7 +14,7 @@ use crate::{
     limits::Limits,
     name::{FullName, ObjectName},
     probe::Probe,
-    selector::{Placement, Selector},
+    selector::{Labels, Placement, Selector},
     value::Value,
 };
 
@@ -100,6 +100,8 @@ pub struct Policy {
     pub signals: BTreeMap<String, Signal>,
     /// What starts it.
     pub trigger: Trigger,
+    /// The alerts of another system that its trigger asks about, if it does.
+    pub alert: Option<AlertRule>,
     /// Dead-man: the ledger must show a run at least this often.
     pub expect: Option<Duration>,
     /// Messages beside the ladder.
@@ -194,6 +196,19 @@ pub enum Trigger {
     },
     /// A timetable.
     Schedule(Schedule),
+}
+
+/// The alerts of another system by which a policy is triggered: its trigger's condition is `alert.firing`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlertRule {
+    /// Who tells of them: the operator whose certificate the other system shows.
+    pub source: String,
+    /// Labels that they have, all of these; at least one.
+    pub matches: Labels,
+    /// The label that names the host; absent when the target is the fleet.
+    pub host_label: Option<String>,
+    /// Not told of again for so long, one that fired is unknown.
+    pub stale: Duration,
 }
 
 /// A timetable.

@@ -39,6 +39,7 @@ static DECLARED: LazyLock<Arc<Declared>> = LazyLock::new(|| {
         values: BTreeMap::from([("active".to_owned(), active), ("level".to_owned(), Vec::new())]),
         element: Some(("disk".to_owned(), Family::Disks)),
         in_rung: true,
+        alert: true,
     })
 });
 
@@ -133,6 +134,10 @@ impl Scope for World {
 
     fn derived(&self, derived: &Derived) -> Lookup {
         self.look(&derived.to_string())
+    }
+
+    fn alert(&self) -> Truth {
+        self.signal("alert")
     }
 
     fn signal(&self, name: &str) -> Truth {

@@ -1,4 +1,4 @@
-//! The wire: any bytes as a message of either side, and any text as a join string. What is read writes back as it was
+//! The wire: any bytes as a message of either side or of Alertmanager, and any text as a join string. What is read writes back as it was
 //! read, and what the controller takes from an agent is within its documented bounds.
 
 #![no_main]
@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
 use quell_agent::wire as agent;
-use quell_controller::wire as controller;
+use quell_controller::{alerts, wire as controller};
 use quell_link::join::JoinString;
 use quell_model::{
     digest::Digest,
@@ -25,6 +25,8 @@ const OUTPUT_BYTES: usize = 8 << 10;
 const ITEMS: usize = 1_000;
 /// Most commands that an agent may have at hand.
 const AT_HAND: usize = 10_000;
+/// Bytes of a label of another system's alert.
+const LABEL_BYTES: usize = 1_024;
 /// Bytes of a join string's checksum.
 const JOIN_CHECKSUM: usize = 4;
 
@@ -38,6 +40,12 @@ fuzz_target!(|bytes: &[u8]| {
     written_again::<v1::JoinRequest>(bytes);
     written_again::<v1::JoinResponse>(bytes);
     join_string(bytes);
+    for alert in alerts::read(bytes).unwrap_or_default() {
+        let is_bounded = |text: &String| text.len() <= LABEL_BYTES;
+        assert!(
+            alert.fingerprint.len() < NAME_BYTES && alert.labels.iter().all(|it| is_bounded(it.0) && is_bounded(it.1))
+        );
+    }
 });
 
 /// Bytes as a join string, and as what stands in one behind its checksum, which no chance would get right.

@@ -6,7 +6,7 @@ use quell_controller::wire;
 use quell_engine::{
     Actor,
     id::{PlanId, WindowId},
-    input::{HoldScope, Reply, Request},
+    input::{ForeignAlert, HoldScope, Reply, Request},
     state::PlanState,
 };
 use quell_model::{
@@ -198,7 +198,7 @@ impl World {
         if !self.controller.is_alive() {
             return;
         }
-        let done = match self.rng.u32(0..20) {
+        let done = match self.rng.u32(0..22) {
             0..8 => self.answer_a_question(),
             8 | 9 => self.hold_something(),
             10..13 => self.let_go(),
@@ -207,6 +207,7 @@ impl World {
             16 => self.revoke_or_admit(),
             17 => self.reset_breakers(),
             18 => self.apply_again(),
+            19 | 20 => self.tell_of_an_alert(),
             _ => self.acknowledge(),
         };
         if done == Err(Died) {
@@ -349,6 +350,22 @@ impl World {
         self.request(people::ADMIN, request).map(drop)
     }
 
+    /// Another system says that its alert fires on a host, or is over there; now and then on one that is no web server.
+    fn tell_of_an_alert(&mut self) -> Result<(), Died> {
+        let (host, fires) = (self.some_host(), self.rng.u32(0..3) > 0);
+        self.tell_alerts(&[host], fires)
+    }
+
+    fn tell_alerts(&mut self, hosts: &[HostName], fires: bool) -> Result<(), Died> {
+        let alert = |host: &HostName| {
+            let labels = [("alertname", "HighLag".to_owned()), ("instance", format!("{host}:9100"))];
+            let labels = labels.map(|(name, value)| (name.to_owned(), value)).into();
+            ForeignAlert { fingerprint: host.to_string(), labels, fires }
+        };
+        let alerts = hosts.iter().map(alert).collect();
+        self.request(people::ALERTS, Request::TellAlerts { alerts }).map(drop)
+    }
+
     fn acknowledge(&mut self) -> Result<(), Died> {
         let Some(state) = self.controller.state() else { return Ok(()) };
         let Some(incident) = state.live.incidents.iter().next().copied() else { return Ok(()) };
@@ -376,8 +393,12 @@ impl World {
         if !self.controller.is_alive() {
             return self.schedule(SECOND, Event::LetAllGo);
         }
-        if self.release_hold(None) == Err(Died) {
-            self.judge.wrong("the controller died at peace");
+        let hosts: Vec<HostName> = self.agents.keys().cloned().collect();
+        let done = self.release_hold(None).and_then(|()| self.tell_alerts(&hosts, false));
+        if done == Err(Died) {
+            // The one death of a sweep may come now, too.
+            self.kill_controller("in the middle of something");
+            self.schedule(SECOND, Event::LetAllGo);
         }
     }
 

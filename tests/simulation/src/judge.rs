@@ -59,7 +59,7 @@ fn may(plan: &PlanRow, command: &v1::Command, host: &HostName) -> Option<bool> {
     let argv = parameter(command, "argv");
     let is_web = host.as_str().starts_with("web");
     let (permitted, asks) = match (policy, plan.rung.as_str(), command.action.as_str()) {
-        ("web-down", "restart", "service.restart") => (is_web && service == "web", false),
+        ("web-down" | "lag", "restart", "service.restart") => (is_web && service == "web", false),
         ("web-down", "redeploy", "exec") => (is_web && argv == r#"["/usr/bin/redeploy","web"]"#, true),
         ("disk-full", "rotate", "log.rotate") => (is_web && parameter(command, "path") == "/srv/log/app.log", false),
         ("stock", "refill", "exec") => {

@@ -23,6 +23,8 @@ use ssh_key::{
 /// The installation's identifier.
 pub(crate) const INSTALLATION: &str = "simulated";
 
+/// The other system that tells of alerts.
+pub(crate) const ALERTS: &str = "prometheus";
 /// Who signs policies and runs things by hand.
 pub(crate) const ADMIN: &str = "mira";
 /// Who approves.

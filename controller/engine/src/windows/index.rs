@@ -383,6 +383,7 @@ impl Compiled {
             moves(&signal.that) || !signal.that.signals().is_empty()
         });
         of_signals
+            || self.policy.alert.is_some()
             || own.into_iter().flatten().any(moves)
             || self.policy.values.iter().any(|value| value.is.text().contains(".age") || !value.is.derived().is_empty())
     }

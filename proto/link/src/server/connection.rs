@@ -284,7 +284,8 @@ impl hyper::service::Service<Request<Incoming>> for Guarded {
         if let Err(status) = self.check(request.uri().path()) {
             self.report(request.uri().path(), &status);
             self.gatekeeper.refused(&self.peer, request.uri().path(), &status);
-            return Box::pin(std::future::ready(Ok(status.into_http())));
+            let answer = if is_grpc(&request) { status.into_http() } else { plain(&status) };
+            return Box::pin(std::future::ready(Ok(answer)));
         }
         request.extensions_mut().insert(self.peer.clone());
         let (mut routes, gatekeeper, peer) = (self.routes.clone(), Arc::clone(&self.gatekeeper), self.peer.clone());
@@ -298,4 +299,20 @@ impl hyper::service::Service<Request<Incoming>> for Guarded {
             Ok(response)
         })
     }
+}
+
+fn is_grpc<T>(request: &Request<T>) -> bool {
+    let kind = request.headers().get(http::header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// A refusal for who does not speak gRPC, whose refusals are answers with status 200.
+fn plain(status: &Status) -> Response<Body> {
+    let code = match status.code() {
+        Code::Unauthenticated => http::StatusCode::UNAUTHORIZED,
+        _ => http::StatusCode::FORBIDDEN,
+    };
+    let mut answer = Response::new(Body::new(format!("{}\n", status.message())));
+    *answer.status_mut() = code;
+    answer
 }

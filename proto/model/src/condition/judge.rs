@@ -90,6 +90,7 @@ impl<'s> Place<'s> {
                 _ => Truth::Unknown,
             }),
             Boolean::Signal(name) => Ok(self.scope.signal(name)),
+            Boolean::Alert => Ok(self.scope.alert()),
             Boolean::Not(operand) => Ok(!self.boolean(operand)?),
             Boolean::And(operands) => decide(Truth::False, operands.iter().map(|operand| self.boolean(operand))),
             Boolean::Or(operands) => decide(Truth::True, operands.iter().map(|operand| self.boolean(operand))),

@@ -47,6 +47,8 @@ pub enum Reference {
     Derived(Derived),
     /// A signal.
     Signal(String),
+    /// Whether the alert of another system fires.
+    Alert,
     /// A computed value.
     Value(String),
     /// A frozen value of the plan.
@@ -77,6 +79,7 @@ impl Reference {
             Self::Each { family, field } => each(*family, field, scope),
             Self::Derived(derived) => vec![line(self, &scope.derived(derived))],
             Self::Signal(name) => vec![format!("{self} = {}", scope.signal(name))],
+            Self::Alert => vec![format!("{self} = {}", scope.alert())],
             Self::Value(name) => vec![line(self, &scope.value(name))],
             Self::Plan(name) => vec![line(self, &scope.plan(name))],
             Self::Outcome(name) => vec![line(self, &scope.outcome(name))],
@@ -124,6 +127,7 @@ impl fmt::Display for Reference {
             Self::Each { family, field } => write!(f, "host.{}[*].{field}", family.prefix()),
             Self::Derived(derived) => derived.fmt(f),
             Self::Signal(name) => write!(f, "signal.{name}"),
+            Self::Alert => f.write_str("alert.firing"),
             Self::Value(name) => write!(f, "value.{name}"),
             Self::Plan(name) => write!(f, "plan.{name}"),
             Self::Outcome(name) => write!(f, "outcome.{name}"),

@@ -134,7 +134,7 @@ impl Names {
                 }
                 Reference::Signal(name) => names.signals.push(name.clone()),
                 Reference::Value(name) => names.values.push(name.clone()),
-                Reference::Plan(_) | Reference::Outcome(_) | Reference::Acted(_) => {}
+                Reference::Alert | Reference::Plan(_) | Reference::Outcome(_) | Reference::Acted(_) => {}
             }
         }
         for list in [&mut names.probes, &mut names.signals, &mut names.values] {

@@ -55,6 +55,10 @@ impl Scope for Tables {
         self.get(&derived.to_string())
     }
 
+    fn alert(&self) -> Truth {
+        self.signal("alert")
+    }
+
     fn signal(&self, name: &str) -> Truth {
         self.signals.get(name).copied().unwrap_or(Truth::Unknown)
     }
@@ -114,6 +118,7 @@ pub(super) fn declared() -> Arc<Declared> {
         values: values(),
         element: Some(("disk".to_owned(), Family::Disks)),
         in_rung: true,
+        alert: true,
     })
 }
 

@@ -74,6 +74,8 @@ pub(super) enum Boolean {
     Constant(bool),
     Read(Source),
     Signal(Box<str>),
+    /// `alert.firing`
+    Alert,
     Not(Box<Boolean>),
     And(Box<[Boolean]>),
     Or(Box<[Boolean]>),

@@ -11,8 +11,8 @@ mod limits;
 use std::{fmt, time::Duration};
 
 use crate::{
-    policy::{Budget, Disturb, Guards, Manifest, Mode, Policy, Service, Trigger, Window},
-    selector::Selector,
+    policy::{AlertRule, Budget, Disturb, Guards, Manifest, Mode, Policy, Service, Trigger, Window},
+    selector::{Labels, Selector},
     unit::duration_text,
 };
 
@@ -143,6 +143,7 @@ fn policy(found: &mut Found, old: &Policy, new: &Policy) {
     found.widens("hosts", &old.hosts, &new.hosts);
     found.replaced("service", old.service.as_ref(), new.service.as_ref());
     trigger(found, &old.trigger, &new.trigger);
+    alert(found, old.alert.as_ref(), new.alert.as_ref());
     signals(found, old, new);
     values(found, old, new);
     found.inside("ladder", |found| ladder::compare(found, old, new));
@@ -156,6 +157,26 @@ fn trigger(found: &mut Found, old: &Trigger, new: &Trigger) {
         }
         (Trigger::When { .. }, Trigger::Schedule(_)) => found.note("trigger", "a condition", "a timetable"),
         _ => {}
+    }
+}
+
+fn alert(found: &mut Found, old: Option<&AlertRule>, new: Option<&AlertRule>) {
+    match (old, new) {
+        (Some(old), Some(new)) => found.inside("trigger.alert", |found| {
+            found.replaced("source", Some(&old.source), Some(&new.source));
+            if old.matches.iter().any(|(label, value)| new.matches.get(label) != Some(value)) {
+                let shown = |labels: &Labels| {
+                    labels.iter().map(|(label, value)| format!("{label}={value}")).collect::<Vec<_>>().join(", ")
+                };
+                found.note("match", shown(&old.matches), shown(&new.matches));
+            }
+            found.replaced("target", old.host_label.as_ref(), new.host_label.as_ref());
+            found.lengthens("stale", old.stale, new.stale);
+        }),
+        (None, Some(new)) => {
+            found.note("trigger.alert", "what Quell sees by itself", format!("what {} says", new.source));
+        }
+        (_, None) => {}
     }
 }
 

@@ -294,7 +294,6 @@ impl<'a> Object<'a> {
 /// What is meant by a field that a later version knows.
 fn later(path: &str, name: &str) -> Option<&'static str> {
     match (path, name) {
-        ("spec.trigger", "alert") => Some("the trigger `alert`"),
         ("spec", "health") => Some("a service's `health`"),
         ("spec", "iCalendar") => Some("a calendar from an iCalendar file"),
         _ => None,

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Names with which a path can begin, besides the variables.
-const ROOTS: [&str; 7] = ["probe", "host", "signal", "value", "plan", "outcome", "ledger"];
+const ROOTS: [&str; 8] = ["probe", "host", "signal", "alert", "value", "plan", "outcome", "ledger"];
 
 /// What follows a name in a path.
 #[derive(Clone, Copy)]
@@ -110,6 +110,7 @@ impl<'d> Compiler<'d, '_> {
             "probe" => self.probe(node, &rest),
             "host" => self.host(node, &rest),
             "signal" => self.signal(node, &rest),
+            "alert" => self.alert(node, &rest),
             "value" => self.value(node, &rest),
             "plan" => self.plan(node, &rest),
             "outcome" => self.outcome(node, &rest),
@@ -145,6 +146,18 @@ impl<'d> Compiler<'d, '_> {
         }
         self.read(Reference::Signal(name.clone()));
         Ok(Typed::Boolean(Boolean::Signal(name.into())))
+    }
+
+    fn alert(&mut self, node: &IdedExpr, rest: &[Segment<'_>]) -> Result<Typed, Error> {
+        if !self.declared.alert {
+            let message = "there is no alert of another system here: `trigger: { alert: … }` would name one";
+            return Err(self.error(node, message));
+        }
+        if self.only_name(node, "alert", rest)? != "firing" {
+            return Err(self.error(node, "of an alert there is alert.firing"));
+        }
+        self.read(Reference::Alert);
+        Ok(Typed::Boolean(Boolean::Alert))
     }
 
     fn declared_value(&self, node: &IdedExpr, name: &str) -> Result<&'d [Value], Error> {

@@ -64,7 +64,8 @@ impl Context {
         Some(expression)
     }
 
-    fn compile_once(&self, text: &str) -> Result<Condition, condition::Error> {
+    /// What a text is compiled to, or is to be, once for all places where it stands.
+    pub(super) fn compile_once(&self, text: &str) -> Result<Condition, condition::Error> {
         let make = || match self.reading {
             Reading::Written => Condition::compile(text, &self.declared),
             Reading::Signed => Ok(Condition::signed(text, &self.declared)),

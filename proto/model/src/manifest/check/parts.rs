@@ -25,7 +25,7 @@ pub(super) fn labels(object: &Object<'_>, field: &str) -> Labels {
     labels
 }
 
-fn is_label(text: &str) -> bool {
+pub(super) fn is_label(text: &str) -> bool {
     (1..=63).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte))
 }
 

@@ -33,7 +33,7 @@ use super::{
 };
 
 /// Names that conditions use for themselves.
-const RESERVED: [&str; 8] = ["host", "probe", "signal", "value", "plan", "outcome", "ledger", "target"];
+const RESERVED: [&str; 9] = ["host", "probe", "signal", "value", "plan", "outcome", "ledger", "target", "alert"];
 
 /// Reads a policy.
 pub(super) fn policy(head: Option<Head>, spec: &Object<'_>, reading: Reading) -> Option<Policy> {
@@ -51,6 +51,7 @@ pub(super) fn policy(head: Option<Head>, spec: &Object<'_>, reading: Reading) ->
     let declared = Declared {
         probes: Arc::clone(&probes),
         element: element.as_ref().map(|(family, variable)| (variable.clone(), *family)),
+        alert: spec.node("trigger").is_some_and(|trigger| trigger.get("alert").is_some()),
         ..Declared::default()
     };
     let context =
@@ -61,7 +62,10 @@ pub(super) fn policy(head: Option<Head>, spec: &Object<'_>, reading: Reading) ->
     let signals: Vec<_> = spec.members("signals").iter().map(|(key, _)| key.text.clone()).collect();
     let context = context.declaring(|declared| (declared.values, declared.signals) = (allowed, signals));
     let signals = self::signals(spec, &context, is_fleet);
-    let trigger = spec.object("trigger").and_then(|trigger| trigger::trigger(&trigger, &context));
+    let trigger = spec.object("trigger");
+    let alert = trigger.as_ref().and_then(|trigger| trigger.object("alert"));
+    let alert = alert.and_then(|alert| trigger::alert(&alert, target.as_ref()));
+    let trigger = trigger.and_then(|trigger| trigger::trigger(&trigger, &context));
     let expect = spec.object("expect").and_then(|expect| expect.parsed("every", unit::duration));
     let tell = spec.objects("tell").iter().filter_map(|tell| trigger::tell(tell, &context)).collect();
     let ladder = rung::ladder(spec, &context, is_fleet);
@@ -92,6 +96,7 @@ pub(super) fn policy(head: Option<Head>, spec: &Object<'_>, reading: Reading) ->
         values,
         signals,
         trigger: trigger?,
+        alert,
         expect,
         tell,
         ladder,

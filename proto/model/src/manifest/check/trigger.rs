@@ -6,19 +6,19 @@ use crate::{
     calendar::{self, Cron},
     manifest::object::Object,
     name::ObjectName,
-    policy::{Overlap, Schedule, Tell, TellAt, Trigger},
+    policy::{AlertRule, Overlap, Schedule, TargetRule, Tell, TellAt, Trigger},
     unit,
 };
 
-use super::conditions::Context;
+use super::{conditions::Context, parts};
+
+/// What a policy asks that is triggered by the alerts of another system.
+const FIRING: &str = "alert.firing";
 
 /// Reads a trigger.
 pub(super) fn trigger(object: &Object<'_>, context: &Context) -> Option<Trigger> {
-    if object.has("alert") {
-        // Said already: a later version knows it.
-        return None;
-    }
-    if object.exactly_one(&["when", "schedule"])? == "schedule" {
+    let kind = object.exactly_one(&["when", "alert", "schedule"])?;
+    if kind == "schedule" {
         for field in ["for", "clear"].iter().filter(|field| object.has(field)) {
             object.report.fault(object.place_of_key(field), format!("`{field}` goes with `when`, not with a schedule"));
         }
@@ -29,8 +29,40 @@ pub(super) fn trigger(object: &Object<'_>, context: &Context) -> Option<Trigger>
         object.report.filled_in("spec.trigger.for", "0s");
     }
     let clear = context.condition(object, "clear");
-    let when = context.condition(object, "when")?;
+    let when = match kind {
+        "alert" => context.compile_once(FIRING).ok()?,
+        _ => context.condition(object, "when")?,
+    };
     Some(Trigger::When { when, hold_for: hold_for.unwrap_or(Duration::ZERO), clear })
+}
+
+/// Reads what is said of the alerts of another system.
+pub(super) fn alert(object: &Object<'_>, target: Option<&TargetRule>) -> Option<AlertRule> {
+    let source = object.text("source");
+    let matches = parts::labels(object, "match");
+    if matches.is_empty() && object.has("match") {
+        let message = "`match` names no label, and no label is no alert: name at least one, `alertname: NAME`";
+        object.report.fault(object.place_of("match"), message);
+    }
+    let host_label = object.parsed("target", |text| match text.strip_prefix("labels.") {
+        Some(label) if parts::is_label(label) => Ok(label.to_owned()),
+        _ => Err(format!("{text:?} is not a label of the alert: write `labels.instance`")),
+    });
+    let fault = |field: &str, message: &str| object.report.fault(object.place_of(field), message);
+    match target {
+        Some(TargetRule::Host) if !object.has("target") => {
+            fault("source", "an alert says by a label on which host it is: add `target: labels.instance`");
+        }
+        Some(TargetRule::Fleet) if object.has("target") => {
+            fault("target", "the policy's target is the fleet, so no label of the alert names a host");
+        }
+        Some(TargetRule::Each { .. }) => {
+            fault("source", "an alert is about a host or the fleet: let the policy's `target` be one of these");
+        }
+        _ => {}
+    }
+    let stale = object.parsed("stale", unit::duration);
+    Some(AlertRule { source: source?, matches, host_label, stale: stale? })
 }
 
 fn schedule(object: &Object<'_>) -> Option<Schedule> {

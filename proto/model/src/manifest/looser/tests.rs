@@ -276,3 +276,22 @@ fn services_calendars_and_windows_bound_as_well() {
     assert_eq!(looser(Some(&read(WINDOW)), None).len(), 1);
     assert_eq!(looser(Some(&read(SERVICE)), None).len(), 2);
 }
+
+#[test]
+fn alerts_of_another_system_that_start_more_are_looser() {
+    let text = POLICY.replace(
+        "trigger: { when: signal.long, for: 5m }",
+        "trigger: { alert: { source: prometheus, match: { alertname: Lag, tier: web } }, for: 5m }",
+    );
+    assert!(text.contains("alertname"), "the policy has another trigger: {text}");
+    let changed = |part: &str, by: &str| {
+        let found = looser(Some(&read(&text)), Some(&read(&text.replace(part, by))));
+        found.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(changed(", tier: web", ""), ["trigger.alert.match: alertname=Lag, tier=web → alertname=Lag"]);
+    assert_eq!(changed("tier: web", "tier: web, zone: a"), Vec::<String>::new());
+    assert_eq!(changed("source: prometheus", "source: other"), ["trigger.alert.source: prometheus → other"]);
+    assert_eq!(changed("tier: web }", "tier: web }, stale: 1h"), ["trigger.alert.stale: 15m → 1h"]);
+    let found = looser(Some(&read(POLICY)), Some(&read(&text)));
+    assert_eq!(found[0].to_string(), "trigger.alert: what Quell sees by itself → what prometheus says");
+}

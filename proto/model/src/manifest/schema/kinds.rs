@@ -59,7 +59,7 @@ const POLICY: &[Field] = &[
         Shape::Map(&Shape::Short(&Shape::Condition, SIGNAL)),
         "Named conditions: true, false or unknown.",
     ),
-    required("trigger", Shape::Object(TRIGGER), "What starts it: exactly one of `when` and `schedule`."),
+    required("trigger", Shape::Object(TRIGGER), "What starts it: exactly one of `when`, `alert` and `schedule`."),
     optional("expect", Shape::Object(EXPECT), "Dead-man: a run that did not happen is a fault too."),
     optional("tell", Shape::List(&Shape::Object(TELL)), "Messages beside the ladder."),
     optional("ladder", Shape::List(&Shape::Object(RUNG)), "Rungs, tried in order until the symptom is gone."),
@@ -179,9 +179,30 @@ const SIGNAL: &[Field] = &[
 
 const TRIGGER: &[Field] = &[
     optional("when", Shape::Condition, "The condition that starts it."),
-    optional("for", Shape::Duration, "How long the condition must hold, `0s` when left out; with `when` only."),
-    optional("clear", Shape::Condition, "What ends it; `when` known to be false when left out."),
+    optional("alert", Shape::Object(ALERT), "An alert that another system tells of; `alert.firing` in conditions."),
+    optional("for", Shape::Duration, "How long it must hold, `0s` when left out; with `when` and `alert`."),
+    optional("clear", Shape::Condition, "What ends it; when left out, that it is known not to hold any more."),
     optional("schedule", Shape::Object(SCHEDULE), "A timetable."),
+];
+
+const ALERT: &[Field] = &[
+    required(
+        "source",
+        Shape::Text,
+        "Who tells of it: the operator with the role `alert-source` whose certificate is shown.",
+    ),
+    required("match", Shape::Map(&Shape::Text), "Labels that it must have: all of these, at least one."),
+    optional(
+        "target",
+        Shape::Text,
+        "The label that names the host, a port aside: `labels.instance`; with `target: host`.",
+    ),
+    default(
+        "stale",
+        Shape::Duration,
+        "15m",
+        "Not told of again for so long it is unknown: nothing is begun, nothing is over.",
+    ),
 ];
 
 const SCHEDULE: &[Field] = &[

@@ -262,13 +262,55 @@ fn a_policy_that_passes_a_ceiling_is_told_where() {
     assert_eq!(passed(&elsewhere), "", "of another namespace");
 }
 
+/// A policy that the alerts of another system trigger.
+fn triggered_by(target: &str, alert: &str, more: &str) -> String {
+    policy_with(&format!("target: {target}\n  {more}"))
+        .replace("{ when: host.cpu.used_percent > 90 }", &format!("{{ alert: {{ {alert} }} }}"))
+}
+
+#[test]
+fn alerts_of_other_systems_name_their_source_their_labels_and_their_host() {
+    let good = "source: prometheus, match: { alertname: HighLag }, target: labels.instance";
+    let verified = |that: &str| {
+        format!(
+            "ladder: [{{ name: r, if: alert.firing, do: [{{ action: service.restart, with: {{ service: a }} }}], verify: {{ \
+             that: '{that}' }} }}]"
+        )
+    };
+    assert_eq!(errors_of(&triggered_by("host", good, "mode: observe")), "no error");
+    assert_eq!(errors_of(&triggered_by("host", good, &verified("host.uptime > 1"))), "no error");
+    for (target, alert, more, message) in [
+        ("host", "source: prometheus", "mode: observe", "lacks `match` (Labels that it must have"),
+        (
+            "host",
+            "source: p, match: {}, target: labels.a",
+            "mode: observe",
+            "`match` names no label, and no label is no alert",
+        ),
+        ("host", "source: p, match: { a: b }", "mode: observe", "add `target: labels.instance`"),
+        (
+            "host",
+            "source: p, match: { a: b }, target: instance",
+            "mode: observe",
+            "\"instance\" is not a label of the alert",
+        ),
+        ("fleet", good, "mode: observe", "the policy's target is the fleet, so no label"),
+        ("{ each: host.disks, as: disk }", good, "mode: observe", "an alert is about a host or the fleet"),
+        ("host", &format!("{good}, stale: 5"), "mode: observe", "5 is not a duration"),
+        ("host", good, &verified("!alert.firing"), "an alert of another system is none: ask a probe"),
+        ("host", good, &verified("alert.labels == \"x\""), "of an alert there is alert.firing"),
+    ] {
+        let errors = errors_of(&triggered_by(target, alert, more));
+        assert!(errors.contains(message), "{target} {alert} {more}: {errors}");
+    }
+    let both = triggered_by("host", good, "mode: observe").replace("trigger: {", "trigger: { when: 'true',");
+    assert!(errors_of(&both).contains("takes only one of when, alert"), "{}", errors_of(&both));
+    let none = errors_of(&policy_with("signals: { s: alert.firing }"));
+    assert!(none.contains("there is no alert of another system here"), "{none}");
+}
+
 #[test]
 fn what_a_later_version_knows_is_said_to_be_later() {
-    let alert =
-        policy_with("x: 1").replace("{ when: host.cpu.used_percent > 90 }", "{ alert: { source: alertmanager } }");
-    let errors = errors_of(&alert);
-    assert!(errors.contains("a.yaml:7:14: the trigger `alert` is not known yet to this version"), "{errors}");
-    assert!(!errors.contains("needs one of"), "{errors}");
     let errors = errors_of(&policy_with("mode: observe").replace("kind: Policy", "kind: PolicyTest"));
     assert_eq!(errors, "a.yaml:2:7: kind PolicyTest is not known yet to this version");
     let errors = errors_of(&policy_with("mode: observe").replace("kind: Policy", "kind: policy"));
