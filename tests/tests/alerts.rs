@@ -6,6 +6,7 @@
 use std::{
     fs,
     future::poll_fn,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -133,6 +134,28 @@ impl Played {
         });
         answer.status().as_u16()
     }
+}
+
+#[test]
+fn what_a_program_needs_that_knows_no_profile_is_for_its_owner_only() {
+    let scratch = tempfile::tempdir().unwrap();
+    let fleet = Fleet::start(&scratch.path().join("quell")).unwrap();
+    let pem = scratch.path().join("grafana");
+    let create = ["operator", "create", "grafana", "--role", "alert-source", "--pem", pem.to_str().unwrap()];
+    fleet.quell(&create).unwrap();
+    assert_eq!(fs::metadata(&pem).unwrap().permissions().mode() & 0o777, 0o700);
+    for (name, begins) in [
+        ("ca.pem", "-----BEGIN CERTIFICATE-----"),
+        ("certificate.pem", "-----BEGIN CERTIFICATE-----"),
+        ("key.pem", "-----BEGIN PRIVATE KEY-----"),
+    ] {
+        let file = pem.join(name);
+        assert!(fs::read_to_string(&file).unwrap().starts_with(begins), "{name}");
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600, "{name}");
+    }
+    let again = fleet.quell(&create).unwrap_err().to_string();
+    assert!(again.contains("exists: name another directory with --pem"), "{again}");
+    assert_eq!(fleet.items("operators", &[]).unwrap().len(), 2, "the first one, and this one once");
 }
 
 #[test]

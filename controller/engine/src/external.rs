@@ -17,7 +17,7 @@ use quell_model::{
 use crate::{
     Actor, alert,
     draft::Entry,
-    input::{ForeignAlert, Refusal, Reply},
+    input::{ForeignAlert, Reply},
     request::who,
     scope::View,
     state::{ExternalAlert, ExternalRow},
@@ -28,11 +28,8 @@ use crate::{
 /// Alerts that are remembered for a policy on a target: one is enough for it to fire, and more change nothing.
 const MOST_KEPT: usize = 64;
 
-/// Takes in what another system says.
-///
-/// # Errors
-/// None: what concerns no policy is nobody's, and the answer counts it.
-pub(crate) fn take(turn: &mut Turn<'_>, actor: &Actor, alerts: &[ForeignAlert]) -> Result<Reply, Refusal> {
+/// Takes in what another system says. What concerns no policy is nobody's, and the answer counts it.
+pub(crate) fn take(turn: &mut Turn<'_>, actor: &Actor, alerts: &[ForeignAlert]) -> Reply {
     let source = who(actor);
     let mut told: BTreeMap<(FullName, Target), Vec<&ForeignAlert>> = BTreeMap::new();
     let (mut concerning, mut unplaced) = (0, 0);
@@ -58,8 +55,8 @@ pub(crate) fn take(turn: &mut Turn<'_>, actor: &Actor, alerts: &[ForeignAlert]) 
         turn.record(Entry::new("alertsTold", actor.clone(), text).data(data));
     }
     for (key, alerts) in told {
-        let mut row = turn.state().externals.get(&key).map(|row| ExternalRow::clone(row)).unwrap_or_default();
         let Some(compiled) = turn.policy(&key.0) else { continue };
+        let mut row = turn.state().externals.get(&key).map(|row| ExternalRow::clone(row)).unwrap_or_default();
         for one in alerts {
             take_one(&mut row, &compiled, one, turn.now);
         }
@@ -70,7 +67,7 @@ pub(crate) fn take(turn: &mut Turn<'_>, actor: &Actor, alerts: &[ForeignAlert]) 
         }
         turn.touch(Subject::Alert(key.0, key.1));
     }
-    Ok(Reply::Told { of, concerning, unplaced })
+    Reply::Told { of, concerning, unplaced }
 }
 
 fn take_one(row: &mut ExternalRow, compiled: &Compiled, one: &ForeignAlert, now: Timestamp) {
