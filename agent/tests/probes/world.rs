@@ -87,7 +87,13 @@ impl Sleeper {
     pub(crate) fn start(seconds: &str) -> Self {
         let mut command = std::process::Command::new("sleep");
         let null = std::process::Stdio::null;
-        Self(command.arg(seconds).stdin(null()).stdout(null()).stderr(null()).spawn().unwrap())
+        let child = command.arg(seconds).stdin(null()).stdout(null()).stderr(null()).spawn().unwrap();
+        // Whoever starts a program goes on when the old memory is gone, a moment before the new one says what it is called.
+        let named = format!("/proc/{}/cmdline", child.id());
+        while !std::fs::read_to_string(&named).unwrap().contains(seconds) {
+            std::thread::yield_now();
+        }
+        Self(child)
     }
 }
 
