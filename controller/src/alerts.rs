@@ -32,6 +32,8 @@ use crate::decider::{Failed, Handle};
 const LARGEST: usize = 1 << 20;
 /// Bytes of the longest name and value of a label, as one alert may have it; others are left out.
 const LONGEST: usize = 1_024;
+/// Alerts of the largest message that is taken in.
+const MOST: usize = 1_000;
 /// The version of Alertmanager's message that is read.
 const VERSION: &str = "4";
 
@@ -99,6 +101,10 @@ pub fn read(body: &[u8]) -> Result<Vec<ForeignAlert>, String> {
         serde_json::from_slice(body).map_err(|error| format!("not a message of Alertmanager to a webhook: {error}"))?;
     if message.version != VERSION {
         return Err(format!("a message of version {:?}, and {VERSION:?} is read here", message.version));
+    }
+    if message.alerts.len() > MOST {
+        let found = message.alerts.len();
+        return Err(format!("{found} alerts, and at most {MOST} are taken in at once: group them (`group_by`)"));
     }
     if message.truncated_alerts > 0 {
         tracing::warn!(

@@ -17,7 +17,7 @@ use quell_model::{
 use crate::{
     Actor, alert,
     draft::Entry,
-    input::{ForeignAlert, Reply},
+    input::{ForeignAlert, Refusal, Reply},
     request::who,
     scope::View,
     state::{ExternalAlert, ExternalRow},
@@ -25,11 +25,19 @@ use crate::{
     windows::{Compiled, after},
 };
 
-/// Alerts that are remembered for a policy on a target: one is enough for it to fire, and more change nothing.
+/// Alerts that are kept for a policy on a target; of more, those told of last.
 const MOST_KEPT: usize = 64;
+/// Targets of policies that one message may concern.
+const MOST_CONCERNED: usize = 1_000;
+/// A repetition is written down when so many parts of the rule's `stale` have passed: one that comes every second changes
+/// nothing.
+const REFRESH: u32 = 4;
 
 /// Takes in what another system says. What concerns no policy is nobody's, and the answer counts it.
-pub(crate) fn take(turn: &mut Turn<'_>, actor: &Actor, alerts: &[ForeignAlert]) -> Reply {
+///
+/// # Errors
+/// It concerns more than is taken in at once.
+pub(crate) fn take(turn: &mut Turn<'_>, actor: &Actor, alerts: &[ForeignAlert]) -> Result<Reply, Refusal> {
     let source = who(actor);
     let mut told: BTreeMap<(FullName, Target), Vec<&ForeignAlert>> = BTreeMap::new();
     let (mut concerning, mut unplaced) = (0, 0);
@@ -44,44 +52,70 @@ pub(crate) fn take(turn: &mut Turn<'_>, actor: &Actor, alerts: &[ForeignAlert]) 
             }
         }
     }
+    if told.len() > MOST_CONCERNED {
+        let found = told.len();
+        let why = format!("it concerns {found} targets of policies, and at most {MOST_CONCERNED} are taken in at once");
+        return Err(Refusal::Invalid(format!("{why}: let Alertmanager group its alerts (`group_by`)")));
+    }
     let of = u32::try_from(alerts.len()).unwrap_or(u32::MAX);
-    if concerning > 0 {
+    let mut changed = Vec::new();
+    for (key, alerts) in told {
+        if take_on(turn, &key, &alerts) {
+            changed.push(format!("{} {}", key.0, key.1));
+            turn.touch(Subject::Alert(key.0, key.1));
+        }
+    }
+    if !changed.is_empty() || unplaced > 0 {
         let mut text = format!("{source} tells of {of} alerts, of which {concerning} concern a policy");
         if unplaced > 0 {
             text.push_str(&format!("; {unplaced} times no host that the policy means was named"));
         }
-        let firing: Vec<_> = told.keys().map(|(policy, target)| format!("{policy} {target}")).collect();
-        let data = serde_json::json!({ "about": firing });
-        turn.record(Entry::new("alertsTold", actor.clone(), text).data(data));
+        turn.record(Entry::new("alertsTold", actor.clone(), text).data(serde_json::json!({ "about": changed })));
     }
-    for (key, alerts) in told {
-        let Some(compiled) = turn.policy(&key.0) else { continue };
-        let mut row = turn.state().externals.get(&key).map(|row| ExternalRow::clone(row)).unwrap_or_default();
-        for one in alerts {
-            take_one(&mut row, &compiled, one, turn.now);
-        }
-        if row.firing.is_empty() {
-            turn.draft.remove::<ExternalRow>(&key);
-        } else {
-            turn.draft.put(key.clone(), row);
-        }
-        turn.touch(Subject::Alert(key.0, key.1));
-    }
-    Reply::Told { of, concerning, unplaced }
+    Ok(Reply::Told { of, concerning, unplaced })
 }
 
-fn take_one(row: &mut ExternalRow, compiled: &Compiled, one: &ForeignAlert, now: Timestamp) {
-    let Some(rule) = compiled.policy.alert.as_ref().filter(|_| one.fires) else {
+/// Takes in what is said of a policy on a target, and whether that is news.
+fn take_on(turn: &mut Turn<'_>, key: &(FullName, Target), alerts: &[&ForeignAlert]) -> bool {
+    let Some(compiled) = turn.policy(&key.0) else { return false };
+    let Some(rule) = &compiled.policy.alert else { return false };
+    let before = turn.state().externals.get(key).map(|row| ExternalRow::clone(row)).unwrap_or_default();
+    let mut row = before.clone();
+    for one in alerts {
+        take_one(&mut row, rule, one, turn.now);
+    }
+    row.overflowed_at = row.overflowed_at.filter(|at| after(*at, rule.stale) > turn.now);
+    if row == before {
+        return false;
+    }
+    if row == ExternalRow::default() {
+        turn.draft.remove::<ExternalRow>(key);
+    } else {
+        turn.draft.put(key.clone(), row);
+    }
+    true
+}
+
+fn take_one(row: &mut ExternalRow, rule: &AlertRule, one: &ForeignAlert, now: Timestamp) {
+    if !one.fires {
         row.firing.remove(&one.fingerprint);
         return;
-    };
-    let since = row.firing.get(&one.fingerprint).map_or(now, |known| known.since);
-    if row.firing.len() < MOST_KEPT || row.firing.contains_key(&one.fingerprint) {
-        // What the rule asks about, and no more: an alert has labels without end.
-        let labels = one.labels.iter().filter(|(label, _)| rule.matches.contains_key(*label));
-        let labels = labels.map(|(label, value)| (label.clone(), value.clone())).collect();
-        let alert = ExternalAlert { source: rule.source.clone(), labels, since, told_at: now };
-        row.firing.insert(one.fingerprint.clone(), alert);
+    }
+    let known = row.firing.get(&one.fingerprint);
+    if known.is_some_and(|known| {
+        fits(rule, &known.source, &known.labels) && now < after(known.told_at, rule.stale / REFRESH)
+    }) {
+        return;
+    }
+    let since = known.map_or(now, |known| known.since);
+    // What the rule asks about, and no more: an alert has labels without end.
+    let labels = rule.matches.clone();
+    let alert = ExternalAlert { source: rule.source.clone(), labels, since, told_at: now };
+    row.firing.insert(one.fingerprint.clone(), alert);
+    while row.firing.len() > MOST_KEPT {
+        let oldest = row.firing.iter().min_by_key(|(_, alert)| alert.told_at).map(|(name, _)| name.clone());
+        oldest.and_then(|name| row.firing.remove(&name));
+        row.overflowed_at = Some(now);
     }
 }
 
@@ -111,39 +145,34 @@ fn target(compiled: &Compiled, labels: &Labels) -> Option<Target> {
     alert::covers(compiled, &target).then_some(target)
 }
 
-/// Whether the alert that a policy asks for fires on a target; only what was told after a moment counts, when there is
-/// one.
+/// Whether the alert that a policy asks for fires on a target. What another system says is no sample that was taken after
+/// a moment: where only such count, nobody knows.
 pub(crate) fn truth(view: View<'_>, compiled: &Compiled, target: &Target, after: Option<Timestamp>) -> Truth {
-    let Some(rule) = &compiled.policy.alert else { return Truth::Unknown };
-    let mut found = Truth::False;
-    for alert in firing(view, compiled, target, rule) {
-        let is_fresh = stale_at(rule, alert) > view.now && after.is_none_or(|after| alert.told_at > after);
-        if is_fresh {
-            return Truth::True;
-        }
-        found = Truth::Unknown;
+    let (Some(rule), None) = (&compiled.policy.alert, after) else { return Truth::Unknown };
+    let Some(row) = row(view, compiled, target) else { return Truth::False };
+    let is_meant = |alert: &&ExternalAlert| fits(rule, &alert.source, &alert.labels);
+    let is_fresh = |alert: &ExternalAlert| stale_at(rule, alert.told_at) > view.now;
+    if row.firing.values().filter(is_meant).any(is_fresh) {
+        return Truth::True;
     }
-    found
+    // What an older rule of the policy asked for says nothing about this one, until its source had the time to say more.
+    let is_open = row.firing.values().any(|alert| is_meant(&alert) || is_fresh(alert));
+    let overflows = row.overflowed_at.is_some_and(|at| stale_at(rule, at) > view.now);
+    if is_open || overflows { Truth::Unknown } else { Truth::False }
 }
 
-/// When what was told of last is stale, and the alert unknown.
+/// When what was told is stale, and means something else.
 pub(crate) fn stale_from(view: View<'_>, compiled: &Compiled, target: &Target) -> Option<Timestamp> {
     let rule = compiled.policy.alert.as_ref()?;
-    let last = firing(view, compiled, target, rule).map(|alert| stale_at(rule, alert)).max()?;
-    Some(last).filter(|due| *due > view.now)
+    let row = row(view, compiled, target)?;
+    let told = row.firing.values().map(|alert| alert.told_at).chain(row.overflowed_at);
+    told.map(|at| stale_at(rule, at)).filter(|due| *due > view.now).min()
 }
 
-fn firing<'v>(
-    view: View<'v>,
-    compiled: &Compiled,
-    target: &Target,
-    rule: &'v AlertRule,
-) -> impl Iterator<Item = &'v ExternalAlert> {
-    let row = view.state.externals.get(&(compiled.policy.name.clone(), target.clone()));
-    // The policy may ask for others by now.
-    row.into_iter().flat_map(|row| row.firing.values()).filter(|alert| fits(rule, &alert.source, &alert.labels))
+fn row<'v>(view: View<'v>, compiled: &Compiled, target: &Target) -> Option<&'v ExternalRow> {
+    view.state.externals.get(&(compiled.policy.name.clone(), target.clone())).map(AsRef::as_ref)
 }
 
-fn stale_at(rule: &AlertRule, alert: &ExternalAlert) -> Timestamp {
-    after(alert.told_at, rule.stale)
+fn stale_at(rule: &AlertRule, told_at: Timestamp) -> Timestamp {
+    after(told_at, rule.stale)
 }

@@ -56,7 +56,7 @@ pub(crate) fn grant(turn: &mut Turn<'_>, actor: &Actor, request: Request) -> Res
         Request::Annotate { incident, acknowledge, note } => annotate(turn, actor, incident, acknowledge, &note),
         Request::Hold { scope, span, reason } => holds::hold(turn, actor, &scope, span, &reason),
         Request::Release { window, reason } => holds::release(turn, actor, window, &reason),
-        Request::TellAlerts { alerts } => Ok(external::take(turn, actor, &alerts)),
+        Request::TellAlerts { alerts } => external::take(turn, actor, &alerts),
         Request::ResetBreaker { policy, reason } => reset_breaker(turn, actor, &policy, &reason),
     }
 }

@@ -123,6 +123,7 @@ fn what_is_not_told_again_is_unknown_and_neither_acts_nor_ends() {
     assert_eq!(world.why("lag")[0].truth, Truth::True);
     // It outlives a restart of the controller: what samples say is asked again, and what was told is not.
     world.restart();
+    assert_eq!(world.why("lag")[0].truth, Truth::True);
     world.run("4m");
     assert_eq!(world.state.alerts.values().next().unwrap().state, AlertState::Firing);
     let mut stale = shop(BY_ALERT);
@@ -138,6 +139,66 @@ fn what_is_not_told_again_is_unknown_and_neither_acts_nor_ends() {
     tell(&mut stale, "prometheus", vec![lag(true, "web1")]);
     stale.run("1m");
     assert_eq!(stale.sent().len(), 1, "{}", stale.story());
+}
+
+#[test]
+fn more_alerts_than_are_kept_are_never_taken_for_none() {
+    let mut world = shop(BY_ALERT);
+    let one = |number: u32, fires| {
+        alert(fires, &[("alertname", "HighLag"), ("instance", "web1"), ("shard", &number.to_string())])
+    };
+    let some = |range: std::ops::Range<u32>, fires| range.map(|number| one(number, fires)).collect();
+    tell(&mut world, "prometheus", some(0..100, true));
+    let truth =
+        |world: &World| world.why("lag").into_iter().find(|why| why.target.to_string() == "web1").unwrap().truth;
+    assert_eq!((truth(&world), world.state.externals.values().next().unwrap().firing.len()), (Truth::True, 64));
+    let kept = world.state.externals.values().next().unwrap().firing.clone();
+    let lost = (0..100).find(|number| !kept.contains_key(&one(*number, true).fingerprint)).unwrap();
+    tell(
+        &mut world,
+        "prometheus",
+        (0..100).filter(|number| *number != lost).map(|number| one(number, false)).collect(),
+    );
+    assert_eq!(truth(&world), Truth::Unknown, "one fires that was not kept");
+    world.run("16m");
+    assert_eq!(truth(&world), Truth::False, "its source had the time to tell of it again");
+    // Alerts whose end got lost make no room for none that is told of later.
+    tell(&mut world, "prometheus", some(0..64, true));
+    world.run("20m");
+    assert_eq!(truth(&world), Truth::Unknown);
+    tell(&mut world, "prometheus", some(64..65, true));
+    assert_eq!(truth(&world), Truth::True);
+}
+
+#[test]
+fn another_question_is_not_answered_by_what_was_told_before() {
+    let mut world = shop(BY_ALERT);
+    let (scope, span) = (HoldScope::Hosts(Selector::All), std::time::Duration::from_secs(7_200));
+    world.ask("ada", Request::Hold { scope, span, reason: "wait".to_owned() }).unwrap();
+    tell(&mut world, "prometheus", vec![lag(true, "web1")]);
+    let narrower = BY_ALERT.replace("HighLag }", "HighLag, severity: page }");
+    world.apply(&POLICY.replace("TRIGGER", &narrower));
+    assert_eq!(world.why("lag")[0].truth, Truth::Unknown, "{}", world.story());
+    assert_eq!(world.open().len(), 1, "it is not over because somebody asks otherwise");
+    tell(&mut world, "prometheus", vec![lag(true, "web1")]);
+    assert_eq!(world.why("lag")[0].truth, Truth::True);
+    world.apply(&POLICY.replace("TRIGGER", &narrower.replace("severity: page", "severity: info")));
+    world.run("16m");
+    assert_eq!(world.why("lag")[0].truth, Truth::False, "and not told of for so long it is none of these");
+}
+
+#[test]
+fn repetitions_that_say_nothing_new_are_not_written_down() {
+    let mut world = shop(BY_ALERT);
+    for _ in 0..30 {
+        assert_eq!(tell(&mut world, "prometheus", vec![lag(true, "web1")]), (1, 1, 0));
+        world.run("10s");
+    }
+    let told = world.records.iter().filter(|record| record.kind == "alertsTold").count();
+    assert_eq!(told, 2, "once, and once more after a quarter of its fifteen minutes: {}", world.story());
+    let many = (0..1_001).map(|number| alert(true, &[("alertname", "HighLag"), ("instance", &format!("web{number}"))]));
+    let many: Vec<_> = many.collect();
+    assert_eq!(tell(&mut world, "prometheus", many).0, 1_001, "two of them are hosts");
 }
 
 /// What stands in the way, and the guard that says so.

@@ -97,6 +97,7 @@ async fn what_alertmanager_posts_is_taken_in_and_what_others_post_is_refused() {
     let told = records("alertsTold").await;
     assert!(told.len() == 2 && told[0].starts_with("prometheus tells of 1 alerts"), "{told:?}");
     until_refused(&controller, "ada").await;
+    until_refused(&controller, "prometheus").await;
 
     post(&controller, Some(&source), ALERTMANAGER, &message("resolved", "planthost1:9100")).await;
     assert!(incidents().await.iter().all(|incident| incident.state == "resolved"), "{:?}", incidents().await);

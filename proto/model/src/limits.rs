@@ -5,12 +5,16 @@
 //! is in force is what people signed. One function finds what is passed, for `quell check`, apply, the engine and the
 //! agents alike. Orders by hand are bounded by the limits of namespace `run`.
 
-use std::{collections::BTreeSet, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use crate::{
     calendar::Calendar,
     digest::Digest,
-    name::FullName,
+    name::{FullName, HostName},
     plan::ExactPlan,
     policy::{ApprovalRule, Mode, Policy, Rung, Step},
     selector::{Labels, Selector},
@@ -130,13 +134,13 @@ impl Limits {
             found.action(&format!("steps[{index}].action"), &step.action);
         }
         if let Some(most) = self.wave {
-            let steps = || plan.steps.iter().filter(|step| !step.finally);
-            let hosts = |wave| {
-                let in_wave = steps().filter_map(|step| step.waves.get(wave)).flatten();
-                in_wave.collect::<BTreeSet<_>>().len()
-            };
-            let waves = steps().map(|step| step.waves.len()).max().unwrap_or_default();
-            if let Some(size) = (0..waves).map(hosts).max().filter(|size| *size > most as usize) {
+            let mut waves: BTreeMap<usize, BTreeSet<&HostName>> = BTreeMap::new();
+            for step in plan.steps.iter().filter(|step| !step.finally) {
+                let taken = step.waves.iter().enumerate().filter(|(_, hosts)| !hosts.is_empty());
+                taken.for_each(|(wave, hosts)| waves.entry(wave).or_default().extend(hosts));
+            }
+            let largest = waves.values().map(BTreeSet::len).max();
+            if let Some(size) = largest.filter(|size| *size > most as usize) {
                 found.note("waves", format!("a wave has {size} hosts, and at most {most} are allowed"));
             }
         }

@@ -292,12 +292,23 @@ impl hyper::service::Service<Request<Incoming>> for Guarded {
         Box::pin(async move {
             let path = request.uri().path().to_owned();
             let response = routes.call(request.map(Body::new)).await?;
-            // An answer that is nothing but a status has it among its headers.
-            if let Some(status) = Status::from_header_map(response.headers()).filter(|it| it.code() != Code::Ok) {
+            if let Some(status) = refusal(&response) {
                 gatekeeper.refused(&peer, &path, &status);
             }
             Ok(response)
         })
+    }
+}
+
+/// Why a call was refused by who serves it.
+fn refusal(response: &Response<Body>) -> Option<Status> {
+    // An answer that is nothing but a status has it among its headers.
+    match Status::from_header_map(response.headers()) {
+        Some(status) => Some(status).filter(|status| status.code() != Code::Ok),
+        None if response.status().is_client_error() => {
+            Some(Status::invalid_argument(format!("it was answered with HTTP status {}", response.status())))
+        }
+        None => None,
     }
 }
 

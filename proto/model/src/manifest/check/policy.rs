@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     action::whole,
-    condition::{Declared, Expression},
+    condition::{Condition, Declared, Expression, Reference},
     manifest::{
         Reading,
         node::{Content, Key, Node},
@@ -16,8 +16,8 @@ use crate::{
     },
     name::ObjectName,
     policy::{
-        Budget, ComputedValue, Disturb, Escalate, Family, Guards, Mode, Policy, Quorum, Severity, Signal, TargetRule,
-        Toil,
+        Budget, ComputedValue, Disturb, Escalate, Family, Guards, Mode, Policy, Quorum, Rung, Severity, Signal,
+        TargetRule, Toil,
     },
     probe::Probe,
     unit,
@@ -69,6 +69,9 @@ pub(super) fn policy(head: Option<Head>, spec: &Object<'_>, reading: Reading) ->
     let expect = spec.object("expect").and_then(|expect| expect.parsed("every", unit::duration));
     let tell = spec.objects("tell").iter().filter_map(|tell| trigger::tell(tell, &context)).collect();
     let ladder = rung::ladder(spec, &context, is_fleet);
+    if reading == Reading::Written {
+        refuse_alerts_that_verify(spec, &ladder, &signals, &values);
+    }
     let guards = spec.object("guards").and_then(|guards| self::guards(&guards));
     let escalate = spec.object("escalate").and_then(|escalate| {
         let (to, after) = (escalate.parsed("to", str::parse::<ObjectName>), escalate.parsed("after", unit::duration));
@@ -271,6 +274,11 @@ fn signals(spec: &Object<'_>, context: &Context, is_fleet: bool) -> BTreeMap<Str
             }
         };
         let Some(signal) = signal else { continue };
+        if context.reading == Reading::Written && signal.quorum.is_some() && asks_alert(&signal.that) {
+            let message =
+                "an alert of another system is one voice, however many observers repeat it: ask it without a quorum";
+            spec.report.fault(node.place, message);
+        }
         if context.reading == Reading::Written
             && let Some(other) = signal.that.signals().first()
         {
@@ -280,6 +288,35 @@ fn signals(spec: &Object<'_>, context: &Context, is_fleet: bool) -> BTreeMap<Str
         signals.insert(key.text.clone(), signal);
     }
     signals
+}
+
+/// Whether a condition asks an alert of another system itself.
+fn asks_alert(condition: &Condition) -> bool {
+    condition.reads().contains(&Reference::Alert)
+}
+
+/// An act is verified by samples that were taken after it, and an alert of another system is none: not by way of a signal or a
+/// value either.
+fn refuse_alerts_that_verify(
+    spec: &Object<'_>,
+    ladder: &[Rung],
+    signals: &BTreeMap<String, Signal>,
+    values: &[ComputedValue],
+) {
+    let of_value =
+        |name: &String| values.iter().any(|value| value.name == *name && value.is.reads().contains(&Reference::Alert));
+    let reaches = |that: &Condition| {
+        let by_signal = |name: &String| signals.get(name).is_some_and(|signal| asks_alert(&signal.that));
+        asks_alert(that) || that.signals().iter().any(by_signal) || that.values().iter().any(of_value)
+    };
+    for rung in ladder.iter().filter(|rung| rung.verify.as_ref().is_some_and(|verify| reaches(&verify.that))) {
+        let message = format!(
+            "rung `{}`: an act is verified by samples that were taken after it, and an alert of another system is none: ask a \
+             probe",
+            rung.name
+        );
+        spec.report.fault(spec.place_of("ladder"), message);
+    }
 }
 
 fn quorum(object: &Object<'_>, is_fleet: bool) -> Option<Quorum> {

@@ -306,12 +306,6 @@ fn verify(object: &Object<'_>, context: &Context) -> Option<Verify> {
     let that = context.condition(object, "that");
     let (stable, within) = (object.parsed("stable", unit::duration), object.parsed("within", unit::duration));
     let (stable, within) = (stable?, within?);
-    if context.reading == Reading::Written && that.as_ref().is_some_and(|that| that.reads().contains(&Reference::Alert))
-    {
-        let message = "an act is verified by samples that were taken after it, and an alert of another system is none: ask a \
-                       probe";
-        object.report.fault(object.place_of("that"), message);
-    }
     if stable > within {
         object.report.fault(object.place_of("stable"), "`stable` is longer than `within`: it could never be verified");
     }

@@ -297,7 +297,20 @@ fn alerts_of_other_systems_name_their_source_their_labels_and_their_host() {
         ("fleet", good, "mode: observe", "the policy's target is the fleet, so no label"),
         ("{ each: host.disks, as: disk }", good, "mode: observe", "an alert is about a host or the fleet"),
         ("host", &format!("{good}, stale: 5"), "mode: observe", "5 is not a duration"),
-        ("host", good, &verified("!alert.firing"), "an alert of another system is none: ask a probe"),
+        ("host", good, &verified("!alert.firing"), "rung `r`: an act is verified by samples that were taken after it"),
+        ("host", good, &format!("signals: {{ s: alert.firing }}\n  {}", verified("!signal.s")), "ask a probe"),
+        (
+            "host",
+            good,
+            &format!("values: {{ v: {{ is: alert.firing, oneOf: [true, false] }} }}\n  {}", verified("!value.v")),
+            "ask a probe",
+        ),
+        (
+            "fleet",
+            "source: p, match: { a: b }",
+            "signals: { s: { that: 'alert.firing && true', quorum: 2 of 3 } }",
+            "one voice, however many observers repeat it",
+        ),
         ("host", good, &verified("alert.labels == \"x\""), "of an alert there is alert.firing"),
     ] {
         let errors = errors_of(&triggered_by(target, alert, more));
