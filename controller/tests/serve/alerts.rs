@@ -32,16 +32,16 @@ fn message(status: &str, instance: &str) -> String {
 }
 
 /// Waits for the record that somebody's call was refused: refusals are written apart from the call.
-async fn until_refused(controller: &Running, who: &str) {
+async fn until_refused(controller: &Running, who: &str, why: &str) {
     for _ in 0..500 {
         let records = controller.decider.records(1, usize::MAX).await.unwrap();
         let mut refused = records.iter().filter(|record| record.kind == "requestRefused");
-        if refused.any(|record| record.text.contains(who) && record.text.contains("alert")) {
+        if refused.any(|record| record.text.contains(who) && record.text.contains(why)) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("no record says that {who} was refused");
+    panic!("no record says that {who} was refused: {why}");
 }
 
 const POLICY: &str = "
@@ -96,8 +96,8 @@ async fn what_alertmanager_posts_is_taken_in_and_what_others_post_is_refused() {
     };
     let told = records("alertsTold").await;
     assert!(told.len() == 2 && told[0].starts_with("prometheus tells of 1 alerts"), "{told:?}");
-    until_refused(&controller, "ada").await;
-    until_refused(&controller, "prometheus").await;
+    until_refused(&controller, "ada", "needs the role alert-source").await;
+    until_refused(&controller, "prometheus", "HTTP status 400").await;
 
     post(&controller, Some(&source), ALERTMANAGER, &message("resolved", "planthost1:9100")).await;
     assert!(incidents().await.iter().all(|incident| incident.state == "resolved"), "{:?}", incidents().await);
